@@ -1,0 +1,62 @@
+"""localmode: SageMaker on this machine, for the unmodified SageMaker Python SDK and boto3.
+
+    import localmode
+    localmode.start()            # from here on, AWS clients of this process talk to this machine
+    ...
+    localmode.interrupt("my-training-job", outage=5)
+
+or, for any AWS client in a shell:
+
+    eval "$(python -m localmode env)"
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from localmode import client
+from localmode.settings import LocalModeError, default_home
+
+__all__ = ["LocalModeError", "interrupt", "set_spot_capacity", "start", "status", "stop"]
+
+
+def start(home: str | Path | None = None, runner: str | None = None) -> None:
+    """Start the daemon, or join the one that runs, and point this process's AWS clients at it.
+
+    `home` is the state directory (default: LOCALMODE_HOME, else `.localmode` in the project), `runner` one of
+    `namespace`, `rewrite` and `auto` (default: LOCALMODE_RUNNER, else `auto`). Clients made before this call keep
+    talking to where they did. Raises LocalModeError where no daemon can be started.
+    """
+    settings = client.settings_for(home, runner)
+    client.ensure_daemon(settings)
+    client.point_here(settings.home)
+
+
+def stop(home: str | Path | None = None) -> None:
+    """Stop the daemon, its training jobs and its endpoints; what it acknowledged stays on disk."""
+    client.stop(_home(home))
+
+
+def status(home: str | Path | None = None) -> dict[str, Any]:
+    """Return what the daemon is doing: its address, runner, unfinished jobs and endpoints."""
+    return client.command(_home(home), "status")
+
+
+def interrupt(training_job_name: str, outage: float = 0.0, home: str | Path | None = None) -> None:
+    """Reclaim the instance of a running Spot training job, as EC2 does; return once it is gone.
+
+    PID 1 of the job gets SIGTERM and, after LOCALMODE_GRACE_SECONDS (1 here, 120 on AWS), everything SIGKILL. The
+    job is then Interrupted for `outage` seconds before it gets an instance again. Raises LocalModeError for a job
+    that does not exist, does not use Spot or has no instance at the moment.
+    """
+    client.command(_home(home), "interrupt", training_job_name=training_job_name, outage=outage)
+
+
+def set_spot_capacity(available: bool, home: str | Path | None = None) -> None:
+    """Take all Spot capacity away, or give it back. Jobs that need some wait; running instances stay."""
+    client.command(_home(home), "spot-capacity", available=available)
+
+
+def _home(home: str | Path | None) -> Path:
+    return Path(home).absolute() if home else default_home()

@@ -1,0 +1,100 @@
+"""The command line: `python -m localmode start | status | env | interrupt NAME | reset | stop`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from pathlib import Path
+
+from localmode import client
+from localmode.settings import RUNNERS, LocalModeError, default_home
+from localmode.state import is_running
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Carry out one command; return the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options, options.home.absolute() if options.home else default_home()))
+    except LocalModeError as error:
+        print(f"localmode: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m localmode", description="SageMaker on this machine.")
+    parser.set_defaults(home=None)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--home", type=Path, help="the state directory (default: LOCALMODE_HOME or .localmode)")
+
+    def add(name: str, run: object, explanation: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=explanation, description=explanation, parents=[common])
+        command.set_defaults(run=run)
+        return command
+
+    start = add("start", _start, "start the daemon, or join the one that runs")
+    start.add_argument("--runner", choices=RUNNERS, help="how a job sees its /opt/ml")
+    add("status", _status, "show what the daemon is doing")
+    add("env", _env, 'print shell commands for eval: eval "$(python -m localmode env)"')
+    interrupt = add("interrupt", _interrupt, "reclaim the instance of a Spot training job")
+    interrupt.add_argument("name", help="the training job's name")
+    interrupt.add_argument("--outage", type=float, default=0.0, help="seconds until there is another instance")
+    add("reset", _reset, "stop the daemon and delete its state")
+    add("stop", _stop, "stop the daemon and all that it runs")
+    add("serve", _serve, "run the daemon in the foreground (start does this in the background)")
+    return parser
+
+
+def _start(options: argparse.Namespace, home: Path) -> int:
+    started = client.ensure_daemon(client.settings_for(home, options.runner))
+    status = client.command(home, "status")
+    word = "started" if started else "already running"
+    print(f"localmode {word} at {status['url']} ({status['runner']} runner, state in {status['home']})")
+    return 0
+
+
+def _status(options: argparse.Namespace, home: Path) -> int:
+    print(json.dumps(client.command(home, "status"), indent=2))
+    return 0
+
+
+def _env(options: argparse.Namespace, home: Path) -> int:
+    client.ensure_daemon(client.settings_for(home, None))
+    for name, value in client.environment(home).items():
+        print(f"export {name}={shlex.quote(value)}")
+    print("unset AWS_PROFILE AWS_SESSION_TOKEN")
+    return 0
+
+
+def _interrupt(options: argparse.Namespace, home: Path) -> int:
+    client.command(home, "interrupt", training_job_name=options.name, outage=options.outage)
+    print(f"the instance of {options.name} is gone")
+    return 0
+
+
+def _reset(options: argparse.Namespace, home: Path) -> int:
+    client.reset(home)
+    print(f"stopped; {home} is deleted")
+    return 0
+
+
+def _stop(options: argparse.Namespace, home: Path) -> int:
+    unfinished = client.command(home, "status")["training_jobs"] if is_running(home) else {}
+    print("stopped" if client.stop(home) else f"no daemon runs over {home}")
+    for name in unfinished:
+        print(f"{name} was not finished; the next start treats it as SageMaker would a lost host")
+    return 0
+
+
+def _serve(options: argparse.Namespace, home: Path) -> int:
+    from localmode import daemon  # only the daemon itself needs moto
+
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return daemon.main(client.settings_for(home, None))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""The mirror between an attempt's checkpoint directory and S3.
+
+Conventions of SageMaker's own agent, as AWS's XGBoost container relies on them: names ending in
+`.sagemaker-ignore` are not uploaded, `X.sagemaker-uploading` and `X.sagemaker-uploaded` mark an upload of X.
+https://docs.aws.amazon.com/sagemaker/latest/dg/model-checkpoints.html
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from localmode.storage import Storage, StorageError
+
+IGNORE = ".sagemaker-ignore"
+UPLOADING = ".sagemaker-uploading"
+UPLOADED = ".sagemaker-uploaded"
+_INTERVAL_SECONDS = 0.2  # AWS documents none
+
+Version = tuple[int, int, int]
+
+
+class Mirror:
+    """Uploads what appears in a directory, deletes what disappears; never the other way after the start."""
+
+    def __init__(
+        self, directory: Path, storage: Storage, bucket: str, prefix: str, report: Callable[[str], None]
+    ) -> None:
+        self._directory = directory
+        self._storage = storage
+        self._bucket = bucket
+        self._prefix = f"{prefix.rstrip('/')}/" if prefix else ""  # without the slash, job-1 would match job-10
+        self._report = report
+        self._uploaded: dict[str, Version] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"mirror {prefix}", daemon=True)
+
+    def restore(self, check: Callable[[], None]) -> int:
+        """Copy what S3 holds into the directory; return the number of files. `check` may raise to end it."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        objects = self._storage.objects(self._bucket, self._prefix)
+        for entry in objects:
+            check()
+            target = contained(self._directory, entry.key[len(self._prefix) :])
+            if target is None:
+                continue  # the marker of an empty "directory"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(entry.path, target)
+            self._uploaded[target.relative_to(self._directory).as_posix()] = _version(target)
+        return len(objects)
+
+    def start(self) -> None:
+        """Begin to mirror in the background."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End mirroring; an upload under way is finished first."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def sync(self) -> None:
+        """Bring S3 in line with the directory once; raise OSError or StorageError where that fails."""
+        present = self._scan()
+        for name, version in present.items():
+            if self._uploaded.get(name) != version:
+                self._upload(name, version)
+        for name in self._uploaded.keys() - present.keys():
+            self._storage.delete(self._bucket, self._prefix + name)
+            del self._uploaded[name]
+            (self._directory / (name + UPLOADED)).unlink(missing_ok=True)
+
+    def _scan(self) -> dict[str, Version]:
+        """Return the version of every file to mirror, oldest first."""
+        found = {}
+        for path in self._directory.rglob("*"):
+            if path.name.endswith((IGNORE, UPLOADING, UPLOADED)):
+                continue
+            try:
+                if path.is_file() and not path.is_symlink():
+                    found[path.relative_to(self._directory).as_posix()] = _version(path)
+            except FileNotFoundError:
+                continue  # renamed or deleted since it was listed
+        return dict(sorted(found.items(), key=lambda item: item[1][1]))
+
+    def _upload(self, name: str, version: Version) -> None:
+        """Upload one file; one that changes meanwhile is uploaded again by the next scan."""
+        path = self._directory / name
+        uploading = self._directory / (name + UPLOADING)
+        try:
+            uploading.touch()
+            self._storage.put_file(self._bucket, self._prefix + name, path)
+            self._uploaded[name] = version
+            uploading.replace(self._directory / (name + UPLOADED))
+        except FileNotFoundError:
+            pass  # deleted since it was listed
+        finally:
+            uploading.unlink(missing_ok=True)
+
+    def _run(self) -> None:
+        while not self._stop.wait(_INTERVAL_SECONDS):
+            try:
+                self.sync()
+            except (OSError, StorageError) as error:
+                self._report(f"localmode: checkpoints could not be uploaded, trying again: {error}")
+
+
+def contained(directory: Path, name: str) -> Path | None:
+    """Return `directory/name`; None for the directory itself; raise StorageError for a name that leads out."""
+    parts = [part for part in name.split("/") if part]
+    if any(part in (".", "..") or "\0" in part for part in parts):
+        raise StorageError(f"The S3 object name {name!r} leads out of its directory")
+    if not parts or name.endswith("/"):
+        return None
+    return directory.joinpath(*parts)
+
+
+def _version(path: Path) -> Version:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ino

@@ -1,0 +1,126 @@
+"""What CreateTrainingJob refuses beyond the shape of the request: contradictions, what is missing in S3, and
+what localmode does not do, which is never ignored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from localmode.instance import OPT_ML
+from localmode.settings import Settings
+from localmode.shapes import ApiError
+from localmode.storage import Storage, StorageError, parse_uri
+
+Request = dict[str, Any]
+
+_DEFAULT_MAX_RUNTIME = 86400
+_UNSUPPORTED = (  # paths into the request that must be absent or false
+    "EnableNetworkIsolation",
+    "ResourceConfig.InstanceGroups",
+    "ResourceConfig.InstancePreferences",
+    "ResourceConfig.KeepAlivePeriodInSeconds",
+    "ResourceConfig.TrainingPlanArn",
+    "ServerlessJobConfig",
+    "ModelPackageConfig",
+    "DebugRuleConfigurations",
+    "ProfilerRuleConfigurations",
+    "RemoteDebugConfig.EnableRemoteDebug",
+    "SessionChainingConfig.EnableSessionTagChaining",
+)
+
+
+def check_training_job(request: Request, storage: Storage, settings: Settings) -> None:
+    """Raise ApiError for a request that fits its shape and yet cannot be carried out."""
+    for path in _UNSUPPORTED:
+        if _look_up(request, path):
+            raise _refusal(path)
+    algorithm = request["AlgorithmSpecification"]
+    if bool(algorithm.get("TrainingImage")) == bool(algorithm.get("AlgorithmName")):
+        raise ApiError("ValidationException", "Specify either TrainingImage or AlgorithmName, not both or none")
+    if algorithm.get("TrainingInputMode", "File") != "File":
+        raise _refusal(f"TrainingInputMode {algorithm['TrainingInputMode']}")
+    if request["ResourceConfig"].get("InstanceCount", 1) != 1:
+        raise _refusal("an InstanceCount above 1")
+    _check_times(request)
+    _check_storage(request, storage, settings)
+
+
+def _refusal(feature: str) -> ApiError:
+    return ApiError("ValidationException", f"localmode does not do this: {feature}. On AWS it would be accepted.")
+
+
+def _look_up(request: Request, path: str) -> Any:
+    value: Any = request
+    for member in path.split("."):
+        value = value.get(member) if isinstance(value, dict) else None
+    return value
+
+
+def _check_times(request: Request) -> None:
+    condition = request.get("StoppingCondition", {})
+    runtime = condition.get("MaxRuntimeInSeconds", _DEFAULT_MAX_RUNTIME)
+    wait = condition.get("MaxWaitTimeInSeconds")
+    if request.get("EnableManagedSpotTraining"):
+        if wait is None or wait < runtime:
+            raise ApiError(
+                "ValidationException",
+                "Invalid MaxWaitTimeInSeconds. It must be present and be greater than or equal to "
+                f"MaxRuntimeInSeconds ({runtime}) when EnableManagedSpotTraining is true.",
+            )
+    elif wait is not None:
+        raise ApiError(
+            "ValidationException",
+            "Invalid MaxWaitTimeInSeconds. It can only be set when EnableManagedSpotTraining is true.",
+        )
+
+
+def _check_storage(request: Request, storage: Storage, settings: Settings) -> None:
+    for channel in request.get("InputDataConfig", []):
+        _check_channel(channel, storage, settings)
+    names = [channel["ChannelName"] for channel in request.get("InputDataConfig", [])]
+    if len(set(names)) != len(names):
+        raise ApiError("ValidationException", f"Duplicate channel names: {', '.join(sorted(names))}")
+    _check_bucket(request["OutputDataConfig"]["S3OutputPath"], "OutputDataConfig.S3OutputPath", storage)
+    checkpoints = request.get("CheckpointConfig")
+    if checkpoints:
+        _check_bucket(checkpoints["S3Uri"], "CheckpointConfig.S3Uri", storage)
+        local_path = checkpoints.get("LocalPath", f"{OPT_ML}/checkpoints")
+        if not local_path.startswith(f"{OPT_ML}/") or ".." in local_path.split("/"):
+            raise _refusal(f"a CheckpointConfig.LocalPath outside {OPT_ML} ({local_path})")
+
+
+def _check_channel(channel: Request, storage: Storage, settings: Settings) -> None:
+    name = channel["ChannelName"]
+    source = channel["DataSource"].get("S3DataSource")
+    if source is None:
+        raise _refusal(f"a file system data source (channel {name})")
+    for member, accepted in (
+        (source["S3DataType"], "S3Prefix"),
+        (source.get("S3DataDistributionType", "FullyReplicated"), "FullyReplicated"),
+        (channel.get("InputMode", "File"), "File"),
+        (channel.get("CompressionType", "None"), "None"),
+        (channel.get("RecordWrapperType", "None"), "None"),
+    ):
+        if member != accepted:
+            raise _refusal(f"{member} (channel {name})")
+    uri = source["S3Uri"]
+    try:
+        found = storage.objects(*parse_uri(uri))
+        why = ""
+    except StorageError as error:
+        found, why = [], f" {error}."
+    if not found:
+        raise ApiError(
+            "ValidationException",
+            f'No S3 objects found under S3 URL "{uri}" given in input data source (channel {name}). Please ensure '
+            f"that the bucket exists in the selected region ({settings.region}) and that objects exist under that "
+            f"S3 prefix.{why}",
+        )
+
+
+def _check_bucket(uri: str, member: str, storage: Storage) -> None:
+    try:
+        bucket, _ = parse_uri(uri)
+    except StorageError as error:
+        raise ApiError("ValidationException", f"{member}: {error}") from error
+    if not storage.bucket_exists(bucket):
+        raise ApiError("ValidationException", f"{member}: the S3 bucket '{bucket}' does not exist")

@@ -1,0 +1,170 @@
+"""Starts or joins the daemon, and points this process's AWS clients at it."""
+
+from __future__ import annotations
+
+import fcntl
+import http.client
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from localmode.settings import LocalModeError, Settings, default_home, from_environment
+from localmode.state import is_running, read_state, take_lock
+
+_CLEARED = ("AWS_PROFILE", "AWS_SESSION_TOKEN")  # they would lead away from the daemon
+_SDK_DEFAULTS = "sagemaker-config.yaml"
+
+
+def ensure_daemon(settings: Settings) -> bool:
+    """Start a daemon unless one runs; return whether one was started. Raise LocalModeError if it cannot start."""
+    home = settings.home
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        home.chmod(0o700)
+        (home / "logs").mkdir(exist_ok=True)
+        with _one_starter(home):
+            if is_running(home):
+                return False
+            _spawn(settings)
+            _write_sdk_defaults(settings)
+    except OSError as error:
+        raise LocalModeError(f"localmode cannot use its state directory {home}: {error}") from error
+    return True
+
+
+def environment(home: Path) -> dict[str, str]:
+    """Return the variables by which any AWS client finds the daemon; raise LocalModeError if none runs."""
+    state = _running_state(home)
+    bypass = [part for part in os.environ.get("NO_PROXY", "").split(",") if part and part != "127.0.0.1"]
+    return {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{state['port']}",
+        "AWS_ACCESS_KEY_ID": state["access_key"],
+        "AWS_SECRET_ACCESS_KEY": state["secret_key"],
+        "AWS_DEFAULT_REGION": state["region"],
+        "AWS_REGION": state["region"],
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "SAGEMAKER_USER_CONFIG_OVERRIDE": str(home / _SDK_DEFAULTS),
+        "NO_PROXY": ",".join([*bypass, "127.0.0.1"]),
+    }
+
+
+def point_here(home: Path) -> None:
+    """Make this process's AWS clients, from now on, talk to the daemon."""
+    os.environ.update(environment(home))
+    for name in _CLEARED:
+        os.environ.pop(name, None)
+    import boto3
+
+    boto3.setup_default_session()
+    # The SDK asks STS at an address of its own making, whatever AWS_ENDPOINT_URL says.
+    boto3.DEFAULT_SESSION._session.register("request-created.sts", _redirect)
+
+
+def _redirect(request: Any, **_: Any) -> None:
+    request.url = os.environ["AWS_ENDPOINT_URL"] + "/"
+
+
+def command(home: Path, name: str, **parameters: Any) -> dict[str, Any]:
+    """Give the daemon a command of localmode's own; raise LocalModeError with its answer if it refuses."""
+    state = _running_state(home)
+    connection = http.client.HTTPConnection("127.0.0.1", state["port"])
+    try:
+        headers = {"X-Localmode-Key": state["access_key"]}
+        connection.request("POST", f"/_localmode/{name}", json.dumps(parameters), headers)
+        response = connection.getresponse()
+        answer = dict(json.loads(response.read()))
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        log = home / "logs" / "daemon.log"
+        raise LocalModeError(f"The daemon over {home} does not answer ({error}); see {log}") from error
+    finally:
+        connection.close()
+    if response.status != 200:
+        raise LocalModeError(answer["message"])
+    return answer
+
+
+def stop(home: Path) -> bool:
+    """Stop the daemon and wait until it and all that it started are gone; False if none runs."""
+    if not is_running(home):
+        return False
+    command(home, "stop")
+    lock = take_lock(home, wait=True)
+    assert lock is not None
+    lock.close()
+    return True
+
+
+def reset(home: Path) -> None:
+    """Stop the daemon and delete its state: jobs, objects, logs."""
+    stop(home)
+    if not home.exists():
+        return
+    if not (home / "daemon.lock").exists() and any(home.iterdir()):
+        raise LocalModeError(f"{home} is not localmode's state directory; nothing was deleted")
+    shutil.rmtree(home)
+
+
+def _running_state(home: Path) -> dict[str, Any]:
+    if not is_running(home):
+        raise LocalModeError(f"No daemon runs over {home}; `python -m localmode start` starts one")
+    return read_state(home)
+
+
+@contextmanager
+def _one_starter(home: Path) -> Iterator[None]:
+    """Let one process at a time start a daemon; the others then find it running."""
+    with (home / "start.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _spawn(settings: Settings) -> None:
+    """Start the daemon and wait for its word."""
+    log_path = settings.home / "logs" / "daemon.log"
+    with log_path.open("ab") as log:
+        daemon = subprocess.Popen(
+            [sys.executable, "-m", "localmode", "serve", "--home", str(settings.home)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env={**os.environ, "LOCALMODE_RUNNER": settings.runner},
+            start_new_session=True,
+        )
+    assert daemon.stdout is not None
+    with daemon.stdout:
+        word = daemon.stdout.readline().strip()
+    if word != "ready":
+        daemon.wait()
+        raise LocalModeError(f"localmode cannot start: {word or f'see {log_path}'}")
+    daemon.returncode = 0  # it lives on by itself: no warning that it was left behind
+
+
+def _write_sdk_defaults(settings: Settings) -> None:
+    """Write the SDK's own defaults file (https://sagemaker.readthedocs.io: configuring defaults)."""
+    (settings.home / _SDK_DEFAULTS).write_text(
+        "SchemaVersion: '1.0'\n"
+        "SageMaker:\n"
+        "  PythonSDK:\n"
+        "    Modules:\n"
+        "      TelemetryOptOut: true\n"
+        "      Session:\n"
+        f"        DefaultS3Bucket: {settings.default_bucket}\n"
+        "  TrainingJob:\n"
+        f"    RoleArn: {settings.role_arn}\n"
+        "  Model:\n"
+        f"    ExecutionRoleArn: {settings.role_arn}\n"
+    )
+
+
+def settings_for(home: str | Path | None, runner: str | None) -> Settings:
+    """Return the settings for what a caller chose, the environment filling in the rest."""
+    directory = Path(home).absolute() if home else default_home()
+    environ = {**os.environ, **({"LOCALMODE_RUNNER": runner} if runner else {})}
+    return from_environment(directory, environ)

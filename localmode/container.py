@@ -1,0 +1,168 @@
+"""The process between the daemon and a job's container: makes its surroundings, passes on signals, cleans up.
+
+Run as `python -I -S container.py SPEC`, where SPEC is a JSON file. Standard input is the daemon's leash: the
+byte `T` asks for SIGTERM, `K` for SIGKILL, and its end means that the daemon is gone and nothing may outlive
+it. Exits with the container's status, 128 + N where signal N ended it.
+
+With "namespaces" the container gets user, mount and PID namespaces and a /opt/ml of its own: its entrypoint is
+PID 1, one SIGKILL ends all of it. Without, the same is approximated with a session and, on Linux, a subreaper.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import select
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+_CLONE_NEWNS, _CLONE_NEWUSER, _CLONE_NEWPID = 0x00020000, 0x10000000, 0x20000000
+_MS_BIND, _MS_REC, _MS_PRIVATE, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 4096, 16384, 1 << 18, 2, 4, 8
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_CANNOT_START = 127
+
+
+def _libc(function: str, *arguments: Any) -> None:
+    """Call a function of the C library; raise OSError if it fails."""
+    if getattr(ctypes.CDLL(None, use_errno=True), function)(*arguments) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, f"{function}: {os.strerror(error)}")
+
+
+def _bind(source: Path, target: Path) -> None:
+    _libc("mount", bytes(source), bytes(target), None, _MS_BIND | _MS_REC, None)
+
+
+def enter_namespaces() -> None:
+    """Leave the host's user, mount and PID namespaces (the last for children only), as root of the new ones."""
+    uid, gid = os.getuid(), os.getgid()
+    _libc("unshare", _CLONE_NEWUSER | _CLONE_NEWNS | _CLONE_NEWPID)
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
+    Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
+    _libc("mount", None, b"/", None, _MS_REC | _MS_PRIVATE, None)
+
+
+def mount_opt_ml(directory: Path, scratch: Path) -> None:
+    """Show `directory` as /opt/ml, and the rest of /opt as it is, even where no /opt/ml exists."""
+    opt = Path("/opt")
+    stage = scratch / "opt"
+    stage.mkdir()
+    for entry in opt.iterdir():
+        target = stage / entry.name
+        if entry.name == "ml":
+            continue
+        if entry.is_symlink():
+            target.symlink_to(entry.readlink())
+        elif entry.is_dir():
+            target.mkdir()
+            _bind(entry, target)
+        else:
+            target.touch()
+            _bind(entry, target)
+    (stage / "ml").mkdir()
+    _bind(directory, stage / "ml")
+    _bind(stage, opt)
+
+
+def _mount_proc() -> None:
+    """Show the new PID namespace in /proc; where the kernel forbids it, the host's stays, which does no harm."""
+    try:
+        _libc("mount", b"proc", b"/proc", b"proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, None)
+    except OSError as error:
+        print(f"localmode: /proc shows the host's processes ({error})", file=sys.stderr)
+
+
+def _become_container(spec: dict[str, Any]) -> NoReturn:
+    """Replace this (child) process with the container's entrypoint."""
+    try:
+        os.setsid()
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        if spec["namespaces"]:
+            _libc("prctl", _PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            mount_opt_ml(Path(spec["opt_ml"]), Path(spec["scratch"]))
+            _mount_proc()
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        os.chdir(spec["directory"])
+        os.execvpe(spec["command"][0], spec["command"], spec["environment"])
+    except OSError as error:
+        print(f"localmode: the container cannot start: {error}", file=sys.stderr, flush=True)
+    os._exit(_CANNOT_START)
+
+
+def _handles_sigterm(pid: int) -> bool:
+    """Whether a process would act on SIGTERM if it were PID 1, which ignores what it has no handler for."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:  # no /proc here (macOS), or gone
+        return True
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
+def _kill_descendants(pid: int) -> None:
+    """End what the entrypoint `pid` left behind, as the end of PID 1 does in a namespace of its own."""
+    with suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+    while children := _children(os.getpid()):  # orphans come here: this process is the subreaper
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+        for _ in children:
+            os.wait()
+
+
+def _watch(pid: int, wakeup: int, namespaces: bool) -> int:
+    """Serve the leash until the container ends; return its wait status."""
+    leash: list[int] = [0]
+    while True:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return status
+        ready, _, _ = select.select([wakeup, *leash], [], [])
+        if wakeup in ready:
+            os.read(wakeup, 512)
+        if 0 in ready:
+            command = os.read(0, 1)
+            if command == b"T" and (namespaces or _handles_sigterm(pid)):
+                os.kill(pid, signal.SIGTERM)
+            elif command in (b"K", b""):
+                os.kill(pid, signal.SIGKILL)
+                leash = []
+
+
+def main() -> int:
+    """Run the container that the specification describes."""
+    spec = json.loads(Path(sys.argv[1]).read_text())
+    namespaces = bool(spec["namespaces"])
+    if namespaces:
+        enter_namespaces()
+    elif sys.platform == "linux":
+        _libc("prctl", _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    wakeup, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    signal.set_wakeup_fd(write_end)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    pid = os.fork()
+    if pid == 0:
+        _become_container(spec)
+    status = _watch(pid, wakeup, namespaces)
+    if not namespaces:
+        _kill_descendants(pid)
+    return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

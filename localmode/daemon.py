@@ -1,0 +1,156 @@
+"""The daemon's process: one per state directory, made of the rooms, and gone with everything it started."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import signal
+import sys
+import threading
+import time
+from typing import Any
+
+from localmode.api import SageMaker
+from localmode.disk import Journal, replace_atomically
+from localmode.endpoints import Endpoints
+from localmode.jobs import TrainingJobs
+from localmode.logs import Logs
+from localmode.runner import LocalInstances
+from localmode.server import Application, Command, bind, serve_on
+from localmode.services import Services
+from localmode.settings import LocalModeError, Settings
+from localmode.state import STATE_FILE, read_state, take_lock
+from localmode.storage import Storage
+
+_log = logging.getLogger(__name__)
+
+
+class Daemon:
+    """The rooms, put together over one state directory."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        home = settings.home
+        state = read_state(home)
+        # Port and keys stay from one daemon to the next, so that running kernels find the new one.
+        self._listener = bind(int(state.get("port", 0)))
+        self._access_key = state.get("access_key") or "LOCALMODE" + secrets.token_hex(8).upper()
+        self._secret_key = state.get("secret_key") or secrets.token_urlsafe(30)
+        self._started = time.time()
+        self._scratch = home / "new"
+        self._scratch.mkdir(exist_ok=True)
+        services = Services(settings)
+        storage = Storage(home / "s3", services)
+        if not storage.bucket_exists(settings.default_bucket):
+            services.call("s3", "PUT", f"/{settings.default_bucket}", {})
+            storage.files.create_bucket(settings.default_bucket)
+        logs = Logs(home / "logs" / "training", services)
+        self._instances = LocalInstances(settings, storage, logs, self.environment())
+        self._endpoints = Endpoints(settings, storage, self._journal("endpoints"))
+        self._jobs = TrainingJobs(settings, self._journal("jobs"), self._instances)
+        sagemaker = SageMaker(
+            settings,
+            storage,
+            self._jobs,
+            self._endpoints,
+            self._journal("models"),
+            self._journal("endpoint-configs"),
+        )
+        commands: dict[str, Command] = {
+            "status": self._status,
+            "interrupt": self._interrupt,
+            "spot-capacity": self._set_spot_capacity,
+            "stop": self._stop,
+        }
+        application = Application(self.port, self._access_key, sagemaker, storage, services, commands)
+        self._server = serve_on(self._listener, application)
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return int(self._listener.getsockname()[1])
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables by which any AWS client finds the daemon."""
+        return {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}",
+            "AWS_ACCESS_KEY_ID": self._access_key,
+            "AWS_SECRET_ACCESS_KEY": self._secret_key,
+            "AWS_DEFAULT_REGION": self._settings.region,
+            "AWS_REGION": self._settings.region,
+        }
+
+    def run(self) -> None:
+        """Write down where to find it, and serve until it is told to stop."""
+        state = {
+            "pid": os.getpid(),
+            "port": self.port,
+            "access_key": self._access_key,
+            "secret_key": self._secret_key,
+            "region": self._settings.region,
+            "default_bucket": self._settings.default_bucket,
+            "role_arn": self._settings.role_arn,
+        }
+        with replace_atomically(self._settings.home / STATE_FILE, self._scratch) as file:
+            file.write(json.dumps(state, indent=1).encode())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._stop({}))
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        self._server.serve_forever(poll_interval=0.1)
+        self._jobs.close()
+        self._endpoints.close()
+
+    def _journal(self, name: str) -> Journal:
+        return Journal(self._settings.home / name, self._scratch)
+
+    # Commands of localmode's own
+
+    def _status(self, request: dict[str, Any]) -> dict[str, Any]:
+        unfinished = [job for job in self._jobs.all() if not job.is_final]
+        return {
+            "pid": os.getpid(),
+            "url": f"http://127.0.0.1:{self.port}",
+            "home": str(self._settings.home),
+            "runner": self._instances.runner,
+            "uptime_seconds": round(time.time() - self._started, 1),
+            "training_jobs": {job.record.name: job.record.secondary_status for job in unfinished},
+            "endpoints": {record["EndpointName"]: record["EndpointStatus"] for record in self._endpoints.all()},
+        }
+
+    def _interrupt(self, request: dict[str, Any]) -> dict[str, Any]:
+        outage = request.get("outage", 0)
+        if isinstance(outage, bool) or not isinstance(outage, (int, float)) or not 0 <= outage <= 86400:
+            raise LocalModeError(f"outage is {outage!r}; it takes seconds from 0 to 86400")
+        self._jobs.interrupt(str(request.get("training_job_name", "")), float(outage))
+        return {}
+
+    def _set_spot_capacity(self, request: dict[str, Any]) -> dict[str, Any]:
+        self._jobs.set_spot_capacity(bool(request.get("available", True)))
+        return {}
+
+    def _stop(self, request: dict[str, Any]) -> dict[str, Any]:
+        threading.Thread(target=self._server.shutdown, daemon=True).start()  # it waits for this request
+        return {}
+
+
+def main(settings: Settings) -> int:
+    """Run a daemon to its end; the process that started it reads `ready` or one line of error from stdout."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    threading.excepthook = lambda failure: _log.error(
+        "in thread %s", failure.thread and failure.thread.name, exc_info=failure.exc_value
+    )
+    lock = take_lock(settings.home)
+    if lock is None:
+        print(f"a daemon is running over {settings.home} already", flush=True)
+        return 1
+    with lock:
+        try:
+            daemon = Daemon(settings)
+        except (LocalModeError, OSError) as error:
+            print(error, flush=True)
+            return 1
+        daemon.run()
+    return 0

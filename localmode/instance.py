@@ -1,0 +1,149 @@
+"""What an attempt finds on its instance: the /opt/ml tree, a Python environment, the environment variables.
+
+https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo-running-container.html
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import site
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from localmode.checkpoints import contained
+from localmode.storage import Storage, StorageError, parse_uri
+
+OPT_ML = "/opt/ml"
+HOST = "algo-1"
+_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_CODE_CHANNELS = ("code", "sm_drivers")  # where the SDK puts scripts, in which /opt/ml stands literally
+_DEFAULT_ENTRYPOINT = ["train"]
+
+
+class Instance:
+    """The directories of one attempt; gone when it ends."""
+
+    def __init__(self, root: Path, name: str, arn: str, request: dict[str, Any], rewrite: bool) -> None:
+        self.root = root
+        self.opt_ml = root / "ml"
+        self._name = name
+        self._arn = arn
+        self._request = request
+        self._rewrite = rewrite
+        for directory in ("input/config", "input/data", "model", "output/data", "checkpoints", "code"):
+            (self.opt_ml / directory).mkdir(parents=True)
+        for directory in ("tmp", "home"):
+            (root / directory).mkdir()
+
+    @property
+    def failure_file(self) -> Path:
+        """Where the container may say why it failed."""
+        return self.opt_ml / "output" / "failure"
+
+    def path_of(self, container_path: str) -> Path:
+        """Return where a path below /opt/ml lies on this machine."""
+        return self.opt_ml / Path(container_path).relative_to(OPT_ML)
+
+    def seen_inside(self, text: str) -> str:
+        """Return a text in which /opt/ml has the name that the container knows it by."""
+        return text.replace(OPT_ML, str(self.opt_ml)) if self._rewrite else text
+
+    def download_channels(self, storage: Storage, check: Callable[[], None]) -> None:
+        """Copy every channel's objects to input/data/CHANNEL; `check` may raise to end it."""
+        for channel in self._request.get("InputDataConfig", []):
+            name = channel["ChannelName"]
+            source = channel["DataSource"]["S3DataSource"]["S3Uri"]
+            bucket, prefix = parse_uri(source)
+            directory = self.opt_ml / "input" / "data" / name
+            directory.mkdir()
+            entries = storage.objects(bucket, prefix)
+            if not entries:
+                raise StorageError(f"Data download failed: no S3 objects found under {source!r}")
+            for entry in entries:
+                check()
+                relative = entry.key[len(prefix) :].lstrip("/") or entry.key.rpartition("/")[2]
+                target = contained(directory, relative)
+                if target is not None:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(entry.path, target)
+                    if self._rewrite and name in _CODE_CHANNELS:
+                        self._rewrite_file(target)
+
+    def write_config(self) -> None:
+        """Write input/config/*.json."""
+        channels = {
+            channel["ChannelName"]: {
+                "TrainingInputMode": "File",
+                "S3DistributionType": channel["DataSource"]["S3DataSource"].get(
+                    "S3DataDistributionType", "FullyReplicated"
+                ),
+                "RecordWrapperType": channel.get("RecordWrapperType", "None"),
+            }
+            for channel in self._request.get("InputDataConfig", [])
+        }
+        instance_type = self._request["ResourceConfig"].get("InstanceType", "local")
+        resources = {
+            "current_host": HOST,
+            "current_instance_type": instance_type,
+            "current_group_name": "homogeneousCluster",
+            "hosts": [HOST],
+            "instance_groups": [
+                {"instance_group_name": "homogeneousCluster", "instance_type": instance_type, "hosts": [HOST]}
+            ],
+            "network_interface_name": "lo",
+        }
+        documents = {
+            "hyperparameters": self._request.get("HyperParameters", {}),
+            "inputdataconfig": channels,
+            "resourceconfig": resources,
+        }
+        for document, content in documents.items():
+            path = self.opt_ml / "input" / "config" / f"{document}.json"
+            path.write_text(self.seen_inside(json.dumps(content)))
+
+    def command(self) -> list[str]:
+        """Return the container's entrypoint and arguments."""
+        algorithm = self._request["AlgorithmSpecification"]
+        entrypoint = algorithm.get("ContainerEntrypoint") or _DEFAULT_ENTRYPOINT
+        return [self.seen_inside(part) for part in (*entrypoint, *algorithm.get("ContainerArguments", []))]
+
+    def environment(self, aws: dict[str, str]) -> dict[str, str]:
+        """Return the container's environment: nothing of this machine's own but the PATH of its Python."""
+        return {
+            "PATH": f"{self._make_python()}:{Path(sys.executable).parent}:{_SYSTEM_PATH}",
+            "HOME": str(self.root / "home"),
+            "TMPDIR": str(self.root / "tmp"),
+            "LANG": "C.UTF-8",
+            "PYTHONUNBUFFERED": "1",
+            "TRAINING_JOB_NAME": self._name,
+            "TRAINING_JOB_ARN": self._arn,
+            **aws,
+            **{key: self.seen_inside(value) for key, value in self._request.get("Environment", {}).items()},
+        }
+
+    def _make_python(self) -> Path:
+        """Make an environment on top of the daemon's: what a job installs, it installs for itself alone."""
+        environment = self.root / "env"
+        version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+        packages = environment / "lib" / version / "site-packages"
+        packages.mkdir(parents=True)
+        bin_directory = environment / "bin"
+        bin_directory.mkdir()
+        base = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
+        for name in ("python", "python3", version):
+            (bin_directory / name).symlink_to(base)
+        for name in ("pip", "pip3"):
+            (bin_directory / name).write_text(f'#!/bin/sh\nexec {bin_directory}/python3 -m pip "$@"\n')
+            (bin_directory / name).chmod(0o755)
+        (environment / "pyvenv.cfg").write_text(f"home = {base.parent}\ninclude-system-site-packages = false\n")
+        (packages / "workshop.pth").write_text("\n".join(site.getsitepackages()) + "\n")
+        return bin_directory
+
+    def _rewrite_file(self, path: Path) -> None:
+        """Replace /opt/ml in a text file; a file that is no text is left alone."""
+        content = path.read_bytes()
+        if OPT_ML.encode() in content and b"\0" not in content:
+            path.write_bytes(content.replace(OPT_ML.encode(), str(self.opt_ml).encode()))

@@ -1,0 +1,104 @@
+"""All training jobs: created, found, kept on disk, and woken when their time has come."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+from localmode.disk import Journal
+from localmode.runner import LocalInstances
+from localmode.settings import LocalModeError, Settings
+from localmode.spot import SpotMarket
+from localmode.training import Record, TrainingJob
+
+
+class TrainingJobs:
+    """The register of training jobs, and the thread that watches their clocks."""
+
+    def __init__(self, settings: Settings, journal: Journal, instances: LocalInstances) -> None:
+        self._settings = settings
+        self._journal = journal
+        self._instances = instances
+        self._market = SpotMarket()
+        self._wake = threading.Condition()
+        self._closing = False
+        self._changed = False
+        self._jobs: dict[str, TrainingJob] = {}
+        for name, document in journal.load().items():
+            self._jobs[name] = self._make(Record.from_json(document))
+        for job in self.all():
+            job.lose_host()
+        self._timer = threading.Thread(target=self._watch, name="job timer", daemon=True)
+        self._timer.start()
+
+    def create(self, name: str, request: dict[str, Any]) -> TrainingJob | None:
+        """Accept a job, and start it; None if there is one of that name."""
+        arn = self._settings.arn("training-job", name)
+        job = self._make(Record(name=name, arn=arn, request=request, created=time.time()))
+        with self._wake:
+            if name in self._jobs:
+                return None
+            self._jobs[name] = job
+        job.start()
+        self._notify()
+        return job
+
+    def get(self, name: str) -> TrainingJob | None:
+        """Return a job by name."""
+        with self._wake:
+            return self._jobs.get(name)
+
+    def all(self) -> list[TrainingJob]:
+        """Return all jobs, in no order."""
+        with self._wake:
+            return list(self._jobs.values())
+
+    def interrupt(self, name: str, outage: float) -> None:
+        """Reclaim a Spot job's instance and return once it is gone; raise LocalModeError if it has none."""
+        job = self.get(name)
+        if job is None:
+            raise LocalModeError(f"There is no training job {name!r}")
+        if not job.is_spot:
+            raise LocalModeError(f"{name} does not use Spot instances: only those are interrupted")
+        with job.changed:
+            if not job.interrupt(outage):
+                status = f"{job.record.status}, {job.record.secondary_status}"
+                raise LocalModeError(f"{name} has no running instance to reclaim: it is {status}")
+            attempt = len(job.record.attempts)
+            job.changed.wait_for(lambda: job.record.attempts[attempt - 1].ended is not None)
+
+    def set_spot_capacity(self, available: bool) -> None:
+        """Take all Spot capacity away, or give it back; running instances stay."""
+        self._market.set_capacity(available)
+        self._notify()
+
+    def close(self) -> None:
+        """Stop watching, and kill what runs; the journal keeps unfinished jobs as they are."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify_all()
+        self._timer.join()
+        self._instances.close()
+
+    def _make(self, record: Record) -> TrainingJob:
+        return TrainingJob(record, time.time, self._instances, self._save, lambda: self._market.available)
+
+    def _save(self, record: Record) -> None:
+        self._journal.save(record.name, record.to_json())
+        self._notify()
+
+    def _notify(self) -> None:
+        with self._wake:
+            self._changed = True
+            self._wake.notify_all()
+
+    def _watch(self) -> None:
+        while not self._closing:
+            for job in self.all():
+                job.tick()
+            deadlines = [deadline for job in self.all() if (deadline := job.deadline()) is not None]
+            pause = max(0.0, min(deadlines) - time.time()) if deadlines else None
+            with self._wake:
+                self._wake.wait_for(lambda: self._changed or self._closing, pause)
+                self._changed = False

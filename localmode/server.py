@@ -1,0 +1,184 @@
+"""The loopback HTTP front: who may come in, and who answers.
+
+    X-Amz-Target: SageMaker.*         -> api.py
+    POST /endpoints/NAME/invocations  -> endpoints.py
+    S3, IAM, STS, CloudWatch Logs     -> moto, behind storage.py for S3
+    /_localmode/COMMAND               -> the daemon itself
+
+The daemon runs code, so nobody else may reach it: it listens on 127.0.0.1, wants the access key of its state
+directory and a Host header that is its own, and answers no other origin.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import secrets
+import socket
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+from werkzeug.wrappers import Request, Response
+from werkzeug.wsgi import get_input_stream
+
+from localmode.api import SageMaker
+from localmode.services import SERVICES, Services
+from localmode.settings import LocalModeError
+from localmode.shapes import ApiError
+from localmode.storage import Storage
+
+_log = logging.getLogger(__name__)
+_CREDENTIAL = re.compile(r"Credential=([^/,\s]+)/\d{8}/[^/,\s]+/([a-z0-9.-]+)/aws4_request")
+_INVOCATION = re.compile(r"/endpoints/([^/]+)/invocations")
+_MAX_JSON_BYTES = 25 << 20
+KEY_HEADER = "X-Localmode-Key"
+
+Command = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+class Application:
+    """The WSGI application of the daemon."""
+
+    def __init__(
+        self,
+        port: int,
+        access_key: str,
+        sagemaker: SageMaker,
+        storage: Storage,
+        services: Services,
+        commands: dict[str, Command],
+    ) -> None:
+        self._hosts = (f"127.0.0.1:{port}", f"localhost:{port}")
+        self._access_key = access_key
+        self._sagemaker = sagemaker
+        self._storage = storage
+        self._services = services
+        self._commands = commands
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        """Answer one request; whatever happens, the client gets an answer."""
+        service = ""
+        try:
+            service = self._admit(environ)
+            response = self._answer(service, environ)
+        except ApiError as error:
+            response = _xml_error(error) if service in ("s3", "iam", "sts") else _json_error(error)
+        except LocalModeError as error:
+            response = _json_error(ApiError("LocalModeError", str(error)))
+        except OSError as error:
+            _log.exception("%s %s", environ.get("REQUEST_METHOD"), environ.get("PATH_INFO"))
+            failure = ApiError("InternalError", f"localmode could not write its state: {error}", 500)
+            response = _xml_error(failure) if service == "s3" else _json_error(failure)
+        except Exception:  # noqa: BLE001 - whatever it was, the client gets an answer and the log the traceback
+            _log.exception("%s %s", environ.get("REQUEST_METHOD"), environ.get("PATH_INFO"))
+            response = _json_error(ApiError("InternalFailure", "an unexpected error; see localmode's log", 500))
+        return response(environ, start_response)
+
+    def _admit(self, environ: dict[str, Any]) -> str:
+        """Return the service that a request is signed for; raise ApiError for one that may not come in."""
+        if environ.get("HTTP_HOST") not in self._hosts:
+            raise ApiError("AccessDenied", "localmode answers only under its own loopback address", 403)
+        key, service = environ.get("HTTP_X_LOCALMODE_KEY", ""), "localmode"
+        if not key:
+            signature = environ.get("HTTP_AUTHORIZATION", "")
+            if not signature:  # a presigned URL
+                signature = "Credential=" + Request(environ).args.get("X-Amz-Credential", "")
+            match = _CREDENTIAL.search(signature)
+            key, service = (match[1], match[2]) if match else ("", "")
+        if not secrets.compare_digest(key.encode(), self._access_key.encode()):
+            raise ApiError(
+                "InvalidClientTokenId",
+                "the request does not carry localmode's access key; `python -m localmode env` shows it",
+                403,
+            )
+        return service
+
+    def _answer(self, service: str, environ: dict[str, Any]) -> Response:
+        path = environ.get("PATH_INFO", "")
+        target = environ.get("HTTP_X_AMZ_TARGET", "")
+        if service == "localmode":
+            return self._command(path, environ)
+        if service == "s3":
+            return self._storage.handle(environ)
+        if service in SERVICES:
+            return self._services.handle(service, environ)
+        if service == "sagemaker" and target.startswith("SageMaker."):
+            return _json(self._sagemaker.call(target.partition(".")[2], _read_json(environ)))
+        if service == "sagemaker" and (match := _INVOCATION.fullmatch(path)):
+            return self._invoke(match[1], environ)
+        raise ApiError("UnknownOperationException", f"localmode does not implement {service}:{target or path}")
+
+    def _command(self, path: str, environ: dict[str, Any]) -> Response:
+        command = self._commands.get(path.removeprefix("/_localmode/"))
+        if command is None:
+            raise ApiError("UnknownOperationException", f"localmode has no command {path}")
+        return _json(command(_read_json(environ)))
+
+    def _invoke(self, name: str, environ: dict[str, Any]) -> Response:
+        headers = {
+            "Content-Type": environ.get("CONTENT_TYPE", ""),
+            "Accept": environ.get("HTTP_ACCEPT", "*/*"),
+        }
+        content_type, body = self._sagemaker.endpoints.invoke(name, _read(environ), headers)
+        response = Response(body, content_type=content_type)
+        response.headers["x-Amzn-Invoked-Production-Variant"] = "AllTraffic"
+        return response
+
+
+class _Handler(WSGIRequestHandler):
+    """Puts into the daemon's log only what went wrong."""
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        if str(code) >= "500":
+            super().log_request(code, size)
+
+
+def bind(port: int) -> socket.socket:
+    """Listen on 127.0.0.1, on `port` or, if that is 0 or taken, on a free one."""
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+    except OSError:
+        listener.bind(("127.0.0.1", 0))
+    listener.listen(128)
+    return listener
+
+
+def serve_on(listener: socket.socket, application: Application) -> BaseWSGIServer:
+    """Return the server for a listening socket."""
+    host, port = listener.getsockname()
+    return make_server(host, port, application, True, request_handler=_Handler, fd=listener.fileno())
+
+
+def _read(environ: dict[str, Any]) -> bytes:
+    body = get_input_stream(environ).read(_MAX_JSON_BYTES + 1)
+    if len(body) > _MAX_JSON_BYTES:
+        raise ApiError("RequestEntityTooLarge", f"the request is larger than {_MAX_JSON_BYTES} bytes", 413)
+    return body
+
+
+def _read_json(environ: dict[str, Any]) -> Any:
+    try:
+        return json.loads(_read(environ) or b"{}")
+    except (ValueError, RecursionError) as error:
+        raise ApiError("SerializationException", f"the request is not JSON: {error}") from error
+
+
+def _json(document: dict[str, Any], status: int = 200) -> Response:
+    body = json.dumps(document)
+    return Response(body, status=status, content_type="application/x-amz-json-1.1")
+
+
+def _json_error(error: ApiError) -> Response:
+    response = _json({"__type": error.code, "message": error.message, **error.members}, error.status)
+    response.headers["x-amzn-ErrorType"] = error.code
+    return response
+
+
+def _xml_error(error: ApiError) -> Response:
+    message = error.message.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    body = f"<Code>{error.code}</Code><Message>{message}</Message>"
+    return Response(f"<Error>{body}</Error>", status=error.status, content_type="application/xml")

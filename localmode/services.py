@@ -1,0 +1,137 @@
+"""The AWS services that moto serves (S3, IAM, STS, CloudWatch Logs), as WSGI applications in this process."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Iterable
+from typing import Any
+
+os.environ["MOTO_DISABLE_GLOBAL_CORS"] = "true"  # no web page may reach the daemon
+os.environ["MOTO_S3_DEFAULT_KEY_BUFFER_SIZE"] = str(1 << 20)  # larger objects stay out of memory
+
+from moto.moto_server.werkzeug_app import create_backend_app
+from werkzeug.datastructures import Headers
+from werkzeug.test import EnvironBuilder
+from werkzeug.wrappers import Request, Response
+from werkzeug.wsgi import get_input_stream
+
+from localmode.settings import ACCOUNT_ID, ROLE_NAME, Settings
+
+SERVICES = ("s3", "iam", "sts", "logs")
+_XML = "text/xml; charset=utf-8"
+_TRUST = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"}],
+}
+
+
+class Services:
+    """moto behind one door, with the two answers that it lacks or gives wrongly."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._apps = {service: create_backend_app(service) for service in SERVICES}
+        self.query(
+            "iam",
+            "2010-05-08",
+            Action="CreateRole",
+            RoleName=ROLE_NAME,
+            AssumeRolePolicyDocument=json.dumps(_TRUST),
+        )
+
+    def handle(self, service: str, environ: dict[str, Any]) -> Response:
+        """Answer one request that a client sent to `service`."""
+        if service in ("iam", "sts"):
+            environ["wsgi.input"] = io.BytesIO(get_input_stream(environ).read())  # read here and again by moto
+            request = Request(environ)
+            action = request.form.get("Action", "")
+            environ["wsgi.input"].seek(0)
+            if action == "SimulatePrincipalPolicy":
+                return self._simulate_principal_policy(request)
+            if action == "GetCallerIdentity":
+                return self._caller_identity()
+        return self.send(service, environ)
+
+    def send(self, service: str, environ: dict[str, Any]) -> Response:
+        """Pass a WSGI request to moto and collect its answer."""
+        return Response.from_app(self._apps[service], environ)
+
+    def call(
+        self, service: str, method: str, path: str, headers: dict[str, str], body: Any = b"", query: str = ""
+    ) -> Response:
+        """Send a request of the daemon's own to moto; `body` is bytes or a file. Errors come back as answers."""
+        signature = f"AWS4-HMAC-SHA256 Credential=localmode/20260101/{self._settings.region}/{service}/aws4_request"
+        builder = EnvironBuilder(
+            path=path,
+            method=method,
+            query_string=query,
+            headers=Headers({"Authorization": f"{signature}, SignedHeaders=host, Signature=0", **headers}),
+            **({"data": body} if isinstance(body, bytes) else {"input_stream": body}),
+        )
+        return self.send(service, builder.get_environ())
+
+    def query(self, service: str, version: str, **parameters: str) -> Response:
+        """Call an operation of a service with the query protocol; raise RuntimeError if it fails."""
+        builder = EnvironBuilder(method="POST", data={"Version": version, **parameters})
+        environ = builder.get_environ()
+        return _checked(self.send(service, environ), parameters["Action"])
+
+    def logs(self, operation: str, **parameters: Any) -> dict[str, Any]:
+        """Call an operation of CloudWatch Logs; raise RuntimeError if it fails."""
+        headers = {
+            "X-Amz-Target": f"Logs_20140328.{operation}",
+            "Content-Type": "application/x-amz-json-1.1",
+        }
+        response = self.call("logs", "POST", "/", headers, json.dumps(parameters).encode())
+        return dict(json.loads(_checked(response, operation).data or b"{}"))
+
+    def _simulate_principal_policy(self, request: Request) -> Response:
+        """Allow everything: localmode enforces no IAM policy (moto has no such operation)."""
+        actions = [value for key, value in request.form.items() if key.startswith("ActionNames.member.")]
+        resources = [value for key, value in request.form.items() if key.startswith("ResourceArns.member.")]
+        results = "".join(
+            f"<member><EvalActionName>{_escape(action)}</EvalActionName>"
+            f"<EvalResourceName>{_escape(resource)}</EvalResourceName>"
+            "<EvalDecision>allowed</EvalDecision></member>"
+            for action in actions
+            for resource in resources or ["*"]
+        )
+        return _query_answer(
+            "SimulatePrincipalPolicy",
+            "https://iam.amazonaws.com/doc/2010-05-08/",
+            f"<IsTruncated>false</IsTruncated><EvaluationResults>{results}</EvaluationResults>",
+        )
+
+    def _caller_identity(self) -> Response:
+        """Name an assumed role, as in SageMaker Studio, so that get_execution_role() finds one."""
+        return _query_answer(
+            "GetCallerIdentity",
+            "https://sts.amazonaws.com/doc/2011-06-15/",
+            f"<Arn>arn:aws:sts::{ACCOUNT_ID}:assumed-role/{ROLE_NAME}/localmode</Arn>"
+            f"<UserId>AROALOCALMODE:localmode</UserId><Account>{ACCOUNT_ID}</Account>",
+        )
+
+
+def _checked(response: Response, operation: str) -> Response:
+    if response.status_code >= 300:
+        raise RuntimeError(f"{operation}: {response.status} {response.get_data(as_text=True)[:300]}")
+    return response
+
+
+def _query_answer(action: str, namespace: str, result: str) -> Response:
+    return Response(
+        f'<{action}Response xmlns="{namespace}"><{action}Result>{result}</{action}Result>'
+        f"<ResponseMetadata><RequestId>localmode</RequestId></ResponseMetadata></{action}Response>",
+        content_type=_XML,
+    )
+
+
+def _escape(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def body_chunks(response: Response) -> Iterable[bytes]:
+    """The body of an answer, piece by piece."""
+    return response.iter_encoded()

@@ -1,0 +1,99 @@
+"""Requests measured against botocore's own service model, with the error messages of the real service.
+
+botocore's client checks required members and types; patterns, enums, lengths and ranges only the service does.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import botocore.session
+from botocore.model import ListShape, MapShape, ServiceModel, Shape, StructureShape
+
+_PYTHON_TYPES: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "long": (int,),
+    "float": (int, float),
+    "double": (int, float),
+    "boolean": (bool,),
+    "timestamp": (int, float),
+    "structure": (dict,),
+    "map": (dict,),
+    "list": (list,),
+}
+
+
+class ApiError(Exception):
+    """An error that the client sees: AWS's error code and a message."""
+
+    def __init__(self, code: str, message: str, status: int = 400, **members: Any) -> None:
+        super().__init__(message)
+        self.code, self.message, self.status, self.members = code, message, status, members
+
+
+@functools.cache
+def service_model(service: str = "sagemaker") -> ServiceModel:
+    """Return botocore's model of a service."""
+    return botocore.session.get_session().get_service_model(service)
+
+
+def validate(operation: str, request: Any) -> None:
+    """Raise ApiError, worded as SageMaker words it, for a request that the operation's model does not allow."""
+    shape = service_model().operation_model(operation).input_shape
+    if not isinstance(request, dict):
+        raise ApiError("SerializationException", "The request is not a JSON object")
+    faults = list(_faults(shape, request, "")) if shape is not None else []
+    if faults:
+        plural = "s" if len(faults) > 1 else ""
+        raise ApiError("ValidationException", f"{len(faults)} validation error{plural} detected: {'; '.join(faults)}")
+
+
+def _faults(shape: Shape, value: Any, path: str) -> Iterator[str]:
+    expected = _PYTHON_TYPES.get(shape.type_name)
+    if expected and (not isinstance(value, expected) or (isinstance(value, bool) and bool not in expected)):
+        raise ApiError("SerializationException", f"{type(value).__name__} at '{path}' is not a {shape.type_name}")
+    yield from _constraint_faults(shape, value, path)
+    if isinstance(shape, StructureShape):
+        for name in shape.required_members:
+            if value.get(name) is None:
+                yield f"Value null at '{_member(path, name)}' failed to satisfy constraint: Member must not be null"
+        for name, member in shape.members.items():
+            if value.get(name) is not None:
+                yield from _faults(member, value[name], _member(path, name))
+    elif isinstance(shape, ListShape):
+        for index, item in enumerate(value, 1):
+            yield from _faults(shape.member, item, f"{path}.{index}.member")
+    elif isinstance(shape, MapShape):
+        for key, item in value.items():
+            yield from _faults(shape.key, key, f"{path}.key")
+            yield from _faults(shape.value, item, f"{path}.{key}.member")
+
+
+def _constraint_faults(shape: Shape, value: Any, path: str) -> Iterator[str]:
+    metadata = shape.metadata
+    constraints = []
+    if "enum" in metadata and value not in metadata["enum"]:
+        constraints.append(f"satisfy enum value set: [{', '.join(metadata['enum'])}]")
+    if "pattern" in metadata and isinstance(value, str) and not re.fullmatch(metadata["pattern"], value, re.DOTALL):
+        constraints.append(f"satisfy regular expression pattern: {metadata['pattern']}")
+    size: float | None = None
+    unit = ""
+    if isinstance(value, (str, list, dict)) and not isinstance(shape, StructureShape):
+        size, unit = len(value), "have length"
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        size, unit = value, "have value"
+    if size is not None and "min" in metadata and size < metadata["min"]:
+        constraints.append(f"{unit} greater than or equal to {metadata['min']}")
+    if size is not None and "max" in metadata and size > metadata["max"]:
+        constraints.append(f"{unit} less than or equal to {metadata['max']}")
+    for constraint in constraints:
+        yield f"Value '{value}' at '{path}' failed to satisfy constraint: Member must {constraint}"
+
+
+def _member(path: str, name: str) -> str:
+    name = name[0].lower() + name[1:]
+    return f"{path}.{name}" if path else name

@@ -1,0 +1,309 @@
+"""One training job: its state machine.
+
+Pure state: the clock, the instances and the journal are injected, so that every path can be walked in a
+test without waiting. The statuses, their order and their messages are those of
+https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_SecondaryStatusTransition.html and
+https://docs.aws.amazon.com/sagemaker/latest/dg/model-managed-spot-training.html.
+
+    Starting -> Downloading -> Training -> Uploading -> Completed | Failed
+    any of them, on Spot, when the instance is reclaimed -> Interrupted -> Starting -> ...
+    any of them, when stopped or out of time -> Stopping -> Stopped | MaxRuntimeExceeded | MaxWaitTimeExceeded
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from localmode.spot import AttemptTimes
+
+_NO_CAPACITY = "Insufficient capacity error from EC2 while launching instances, retrying!"
+_FINAL = ("Completed", "Failed", "Stopped")
+_DEFAULT_MAX_RUNTIME = 86400
+MAX_FAILURE_REASON = 1024
+
+
+class Instances(Protocol):
+    """What runs a job's attempts. No call may block; what happens is reported to the job's `on_` methods."""
+
+    def launch(self, job: TrainingJob, attempt: int) -> None:
+        """Begin an attempt on a fresh instance."""
+
+    def terminate(self, job: TrainingJob, attempt: int) -> None:
+        """SIGTERM, a grace period, SIGKILL; then the attempt goes on to `on_exited`."""
+
+    def reclaim(self, job: TrainingJob, attempt: int) -> None:
+        """SIGTERM, a grace period, SIGKILL, and nothing after it: the attempt ends in `on_lost`."""
+
+
+@dataclass
+class Record:
+    """All that a job is: what the journal keeps. Times are seconds since the epoch."""
+
+    name: str
+    arn: str
+    request: dict[str, Any]
+    created: float
+    status: str = "InProgress"
+    secondary_status: str = "Starting"
+    stop_reason: str = ""
+    failure_reason: str = ""
+    transitions: list[dict[str, Any]] = field(default_factory=list)
+    attempts: list[AttemptTimes] = field(default_factory=list)
+    metrics: dict[str, tuple[float, float]] = field(default_factory=dict)
+    modified: float = 0.0
+    launch_after: float = 0.0
+    retries: int = 0
+    model_artifacts: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as JSON-able values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> Record:
+        """Read what `to_json` gave."""
+        attempts = [AttemptTimes(**attempt) for attempt in document["attempts"]]
+        metrics = {name: (value[0], value[1]) for name, value in document["metrics"].items()}
+        return cls(**{**document, "attempts": attempts, "metrics": metrics})
+
+
+class TrainingJob:
+    """The life of one job. Thread-safe; events of an attempt that is over are ignored."""
+
+    def __init__(
+        self,
+        record: Record,
+        clock: Callable[[], float],
+        instances: Instances,
+        save: Callable[[Record], None],
+        capacity: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self.record = record
+        self.changed = threading.Condition(threading.RLock())
+        self._clock = clock
+        self._instances = instances
+        self._save = save
+        self._capacity = capacity
+        self._running = False  # whether the last attempt has an instance
+        self._outage: float | None = None  # set once the instance is being reclaimed
+
+    # What it is.
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """The CreateTrainingJob request."""
+        return self.record.request
+
+    @property
+    def is_spot(self) -> bool:
+        """True for Managed Spot Training."""
+        return bool(self.request.get("EnableManagedSpotTraining"))
+
+    @property
+    def is_final(self) -> bool:
+        """True once nothing more will happen to it."""
+        return self.record.status in _FINAL
+
+    def deadline(self) -> float | None:
+        """When `tick` must be called next, in seconds since the epoch; None if no time limit is near."""
+        with self.changed:
+            if self.is_final:
+                return None
+            deadlines = [deadline for deadline, _ in self._limits()]
+            if not self._running and self.record.status == "InProgress" and self._may_launch():
+                deadlines.append(self.record.launch_after)
+            return min(deadlines, default=None)
+
+    def _limits(self) -> list[tuple[float, str]]:
+        """When the job is out of time, and what it is then called."""
+        if self.record.status != "InProgress":
+            return []
+        condition = self.request.get("StoppingCondition", {})
+        limits = []
+        if self.is_spot and "MaxWaitTimeInSeconds" in condition:
+            limits.append((self.record.created + condition["MaxWaitTimeInSeconds"], "MaxWaitTimeExceeded"))
+        if self._running and self.record.attempts[-1].training is not None:
+            now = self._clock()
+            before = sum(attempt.used(now) for attempt in self.record.attempts[:-1])
+            allowed = condition.get("MaxRuntimeInSeconds", _DEFAULT_MAX_RUNTIME) - before
+            limits.append(((self.record.attempts[-1].downloading or now) + allowed, "MaxRuntimeExceeded"))
+        return limits
+
+    # What happens to it.
+
+    def start(self) -> None:
+        """Begin: the job has been accepted."""
+        with self.changed:
+            self._enter("Starting", "Starting the training job")
+            self.tick()
+
+    def tick(self) -> None:
+        """Do what the clock or the Spot market now allows or demands."""
+        with self.changed:
+            now = self._clock()
+            for deadline, reason in self._limits():
+                if now >= deadline:
+                    self._stop(reason)
+                    return
+            if self.record.status != "InProgress" or self._running or now < self.record.launch_after:
+                return
+            if not self._may_launch():
+                self._enter("Starting", _NO_CAPACITY)
+                return
+            self._launch()
+
+    def stop(self) -> None:
+        """Stop it at the user's request; nothing happens to a job that is stopping or over."""
+        with self.changed:
+            if self.record.status == "InProgress":
+                self._stop("Stopped")
+
+    def interrupt(self, outage: float) -> bool:
+        """Reclaim a Spot job's instance and offer no other for `outage` seconds; False if it has none."""
+        with self.changed:
+            if not self._running or self.record.status != "InProgress" or self._outage is not None:
+                return False
+            self._outage = outage
+            self._instances.reclaim(self, len(self.record.attempts))
+            return True
+
+    def lose_host(self) -> None:
+        """The machine went down with the daemon: what SageMaker does about it depends on the job."""
+        with self.changed:
+            self._running = False
+            if self.is_final:
+                return
+            self._end_attempt()
+            if self.record.status == "Stopping":
+                self._finish("Stopped", self.record.stop_reason)
+            elif self.is_spot:
+                self._enter("Interrupted", "The instance was lost")
+            elif self.record.retries < self.request.get("RetryStrategy", {}).get("MaximumRetryAttempts", 0):
+                self.record.retries += 1
+                self._enter("Restarting", "Restarting the training job after an InternalServerError")
+            else:
+                reason = "InternalServerError: We encountered an internal error. Please try again."
+                self.record.failure_reason = reason
+                self._finish("Failed", "Failed", "Training job failed")
+
+    # What its attempt reports.
+
+    def on_downloading(self, attempt: int) -> None:
+        """The instance is there and fetches checkpoints and channels."""
+        with self.changed:
+            if self._is_current(attempt):
+                self.record.attempts[-1].downloading = self._clock()
+                self._enter("Downloading", "Downloading input data")
+
+    def on_training(self, attempt: int) -> None:
+        """The container runs."""
+        with self.changed:
+            if self._is_current(attempt):
+                self.record.attempts[-1].training = self._clock()
+                self._enter("Training", "Training image download completed. Training in progress.")
+
+    def on_metric(self, name: str, value: float) -> None:
+        """The log showed a metric; the last value is the final one."""
+        with self.changed:
+            self.record.metrics[name] = (value, self._clock())
+
+    def on_exited(self, attempt: int, exit_code: int | None, failure: str) -> bool:
+        """The container ended (None: it never ran). Return whether its model is to be uploaded."""
+        with self.changed:
+            if not self._has_instance(attempt):
+                return False
+            if self.record.status == "Stopping":
+                return True
+            if exit_code is None:
+                return False
+            if exit_code != 0:
+                self.record.failure_reason = failure[:MAX_FAILURE_REASON]
+            self._enter("Uploading", "Uploading generated training model")
+            return exit_code == 0
+
+    def on_finished(self, attempt: int, model_artifacts: str, failure: str = "") -> bool:
+        """Everything is uploaded, or could not be (`failure`). Return False if the instance was reclaimed first."""
+        with self.changed:
+            if not self._has_instance(attempt):
+                return False
+            self._running = False
+            self._end_attempt()
+            self.record.model_artifacts = model_artifacts
+            self.record.failure_reason = self.record.failure_reason or failure[:MAX_FAILURE_REASON]
+            if self.record.status == "Stopping":
+                self._finish("Stopped", self.record.stop_reason)
+            elif self.record.failure_reason:
+                self._finish("Failed", "Failed", "Training job failed")
+            else:
+                self._finish("Completed", "Completed", "Training job completed")
+            return True
+
+    def on_lost(self, attempt: int) -> None:
+        """The instance is gone, with all that was not in S3."""
+        with self.changed:
+            if len(self.record.attempts) != attempt or not self._running:
+                return
+            self._running = False
+            self._end_attempt()
+            outage, self._outage = self._outage or 0.0, None
+            if self.record.status == "Stopping":
+                self._finish("Stopped", self.record.stop_reason)
+                return
+            self.record.launch_after = self._clock() + outage
+            self._enter("Interrupted", "Interrupted by EC2: the Spot instance was reclaimed")
+            self.tick()
+
+    # How it changes.
+
+    def _may_launch(self) -> bool:
+        return not self.is_spot or self._capacity()
+
+    def _has_instance(self, attempt: int) -> bool:
+        """Whether this attempt is the running one and its instance is not being taken away."""
+        return len(self.record.attempts) == attempt and self._running and self._outage is None
+
+    def _is_current(self, attempt: int) -> bool:
+        return self._has_instance(attempt) and self.record.status == "InProgress"
+
+    def _launch(self) -> None:
+        self._running = True
+        self.record.attempts.append(AttemptTimes())
+        self._enter("Starting", "Preparing the instances for training")
+        self._instances.launch(self, len(self.record.attempts))
+
+    def _stop(self, reason: str) -> None:
+        self.record.status = "Stopping"
+        self.record.stop_reason = reason
+        self._enter("Stopping", "Stopping the training job")
+        if not self._running:
+            self._finish("Stopped", reason)
+        elif self._outage is None:
+            self._instances.terminate(self, len(self.record.attempts))
+
+    def _end_attempt(self) -> None:
+        if self.record.attempts and self.record.attempts[-1].ended is None:
+            self.record.attempts[-1].ended = self._clock()
+
+    def _finish(self, status: str, secondary: str, message: str = "") -> None:
+        self.record.status = status
+        self._enter(secondary, message or f"Training job {secondary}")
+
+    def _enter(self, secondary: str, message: str) -> None:
+        """Change the secondary status, or only its message, and put it on disk."""
+        now = self._clock()
+        self.record.modified = now
+        transitions = self.record.transitions
+        if transitions and self.record.secondary_status == secondary:
+            transitions[-1]["StatusMessage"] = message
+        else:
+            if transitions:
+                transitions[-1]["EndTime"] = now
+            transitions.append({"Status": secondary, "StartTime": now, "StatusMessage": message})
+        if self.is_final:
+            transitions[-1]["EndTime"] = now
+        self.record.secondary_status = secondary
+        self._save(self.record)
+        self.changed.notify_all()

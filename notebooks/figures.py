@@ -1,0 +1,243 @@
+"""The figures of the four notebooks, in one style.
+
+Every function draws plain data on a figure of its own and returns it: as the last line of a cell it is shown
+once, and in a script it can be saved. The background is opaque, so that a figure reads the same in a light
+and in a dark notebook. The colours are those of Okabe and Ito, which colour-blind readers can tell apart, and
+a second sign (line style, hatch, marker, number) goes with each.
+
+Importing the module sets the style for every other plot of the notebook as well.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import offset_copy
+from numpy.typing import NDArray
+from sklearn import metrics
+
+BLACK, GREY, WHITE = "#000000", "#BBBBBB", "#FFFFFF"
+ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
+BLUE, VERMILION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
+
+plt.rcParams.update(
+    {
+        "axes.axisbelow": True,
+        "axes.spines.right": False,
+        "axes.spines.top": False,
+        "axes.titlesize": 10,
+        "figure.constrained_layout.use": True,
+        "figure.dpi": 100,
+        "figure.facecolor": WHITE,
+        "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
+        "font.size": 10,
+        "grid.color": "#E5E5E5",
+        "legend.frameon": False,
+    }
+)
+
+# Jobs with the same curve all stay visible: each is drawn thinner, and with more gaps, than the one below it.
+CURVES = ((BLUE, "-"), (ORANGE, "--"), (BLACK, ":"))
+PANELS = (
+    ("loss", "Training loss (nats)", 1),
+    ("val_loss", "Validation loss (nats)", 1),
+    ("val_accuracy", "Validation accuracy (%)", 100),
+)
+
+# SecondaryStatus: the colour and the hatch of a bar, in the order of the legend.
+LASTING = {
+    "Starting": (GREY, ""),
+    "Downloading": (SKY, "////"),
+    "Training": (BLUE, ""),
+    "Interrupted": (VERMILION, "xxx"),
+    "Stopping": (PURPLE, "\\\\\\\\"),
+    "Uploading": (YELLOW, ""),
+}
+OTHER = (GREY, "....")  # statuses that SageMaker no longer uses, or has added since
+# SecondaryStatus: the colour and the marker of the moment in which a job ended.
+FINAL = {
+    "Completed": (GREEN, "D"),
+    "Stopped": (PURPLE, "s"),
+    "MaxRuntimeExceeded": (ORANGE, "v"),
+    "MaxWaitTimeExceeded": (ORANGE, "^"),
+    "Failed": (BLACK, "X"),
+}
+
+
+def sample_images(
+    images: NDArray[np.uint8], labels: NDArray[np.int64], class_names: Sequence[str], per_class: int = 3
+) -> Figure:
+    """Show the first images of each class, a column for each.
+
+    images [N, H, W, C] from 0 to 255 with C of 1 or 3; labels [N], indices into class_names.
+    """
+    records = [np.flatnonzero(labels == label)[:per_class] for label in range(len(class_names))]
+    return _columns(images, dict(zip(class_names, records, strict=True)), width=0.78)
+
+
+def learning_curves(
+    histories: Mapping[str, Sequence[Mapping[str, float]]], interruptions: Sequence[int] = ()
+) -> Figure:
+    """Show loss and accuracy of up to three jobs, also where they are the same to the last bit.
+
+    histories maps the name of a job to the records of its history.json, one for each epoch: step, loss and
+    val_loss in nats, accuracy and val_accuracy from 0 to 1. interruptions are steps.
+    """
+    curves = list(zip(histories.items(), CURVES[: len(histories)], strict=True))
+    figure, axes = _subplots(7.8, 3, columns=3)
+    axes[0, 1].sharey(axes[0, 0])
+    for axis, (metric, label, scale) in zip(axes.flat, PANELS, strict=True):
+        for above, ((job, records), (colour, line)) in zip(reversed(range(len(curves))), curves, strict=True):
+            width = 1.5 + 2.5 * above
+            steps = [record["step"] for record in records]
+            values = [scale * record[metric] for record in records]
+            axis.plot(steps, values, line, color=colour, lw=width, marker="o", ms=width + 2.5, label=job)
+        if interruptions:
+            span = axis.get_xaxis_transform()  # steps across, the whole height
+            axis.vlines(interruptions, 0, 1, PURPLE, "-.", zorder=0, transform=span, label="interruption")
+        axis.set(xlabel="Training step", ylabel=label)
+        axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        axis.grid(axis="y")
+    entries = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*entries, loc="outside lower center", ncols=4, handlelength=4)
+    return figure
+
+
+def status_timeline(jobs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
+    """Show what each job was doing when, in seconds since it was created.
+
+    jobs maps a name to the SecondaryStatusTransitions of DescribeTrainingJob, which begin with the job's
+    creation. The end of a job is a marker; a status without an EndTime is a triangle pointing onwards.
+    """
+    figure, axes = _subplots(7.8, 1.3 + 0.45 * len(jobs))
+    axis: Axes = axes[0, 0]
+    for row, transitions in enumerate(jobs.values()):
+        for transition in transitions:
+            _draw_transition(axis, row, transition, transitions[0]["StartTime"])
+    axis.set(xlabel="Seconds since the job was created", yticks=range(len(jobs)), yticklabels=list(jobs))
+    axis.set_xlim(left=0)
+    axis.set_ylim(len(jobs) - 0.5, -0.5)
+    axis.tick_params(axis="y", length=0)
+    axis.grid(axis="x")
+    seen = {transition["Status"] for transitions in jobs.values() for transition in transitions}
+    ordered = [*LASTING, *sorted(seen.difference(LASTING, FINAL)), *FINAL]
+    entries = [
+        Line2D([], [], label=status, **_marker(status)) if status in FINAL else Patch(label=status, **_bar(status))
+        for status in ordered
+        if status in seen
+    ]
+    columns = 6 if len(entries) <= 6 else 4  # as many as fit
+    figure.legend(handles=entries, loc="outside lower center", ncols=columns, fontsize=9, handlelength=1.5)
+    return figure
+
+
+def confusion_matrix(labels: NDArray[np.int64], predictions: NDArray[np.int64], class_names: Sequence[str]) -> Figure:
+    """Count the records of each class by the class predicted for them; cells without a record stay empty.
+
+    labels [N] and predictions [N] are indices into class_names. Blue is right, orange is wrong; the shades of
+    each go from none to the most.
+    """
+    classes = range(len(class_names))
+    counts = metrics.confusion_matrix(labels, predictions, labels=list(classes))
+    right = np.eye(len(class_names), dtype=bool)
+    figure, axes = _subplots(6, 5.4)
+    axis: Axes = axes[0, 0]
+    for colour, hidden in ((SKY, ~right), (ORANGE, right)):
+        shades = LinearSegmentedColormap.from_list("shades", [WHITE, colour])
+        axis.imshow(np.where(hidden, np.nan, counts), cmap=shades, vmin=0)
+    for row, column in np.argwhere(counts):
+        axis.text(column, row, str(counts[row, column]), ha="center", va="center")
+    axis.set(
+        title="Number of images",
+        xlabel="Predicted class",
+        ylabel="True class",
+        xticks=classes,
+        yticks=classes,
+    )
+    crowded = max(map(len, class_names)) > 3
+    axis.set_xticklabels(class_names, rotation=90 if crowded else 0)
+    axis.set_yticklabels(class_names)
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(True)
+    return figure
+
+
+def confused_pairs(
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    predictions: NDArray[np.int64],
+    class_names: Sequence[str],
+    pairs: int = 6,
+    examples: int = 3,
+) -> Figure:
+    """Show the pairs of classes that were most often taken for one another, with a few images of each.
+
+    images [N, H, W, C] from 0 to 255; labels [N] and predictions [N], indices into class_names.
+    """
+    wrong = np.flatnonzero(labels != predictions)
+    counts = Counter((int(labels[record]), int(predictions[record])) for record in wrong)
+    columns = {}
+    for (true, predicted), count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:pairs]:
+        title = f"{class_names[true]} taken\nfor {class_names[predicted]}\n{count}×"
+        columns[title] = np.flatnonzero((labels == true) & (predictions == predicted))[:examples]
+    if columns:
+        return _columns(images, columns, width=1.28)
+    figure, axes = _subplots(6, 0.8)
+    axes[0, 0].axis("off")
+    axes[0, 0].text(0.5, 0.5, f"No errors in {len(labels)} images", ha="center", va="center")
+    return figure
+
+
+def _subplots(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, NDArray[Any]]:
+    """Return a figure of the given size in inches and its axes [rows, columns]."""
+    figure, axes = plt.subplots(rows, columns, figsize=(width, height), squeeze=False)
+    plt.close(figure)  # it is shown because it is returned, and not a second time at the end of the cell
+    return figure, axes
+
+
+def _columns(images: NDArray[np.uint8], columns: Mapping[str, NDArray[np.int64]], width: float) -> Figure:
+    """Draw columns of images: their titles, and the indices of the images below each."""
+    rows = max(map(len, columns.values()))
+    lines = 1 + max(title.count("\n") for title in columns)
+    figure, axes = _subplots(width * len(columns), width * rows + 0.2 * lines, rows, len(columns))
+    for axis in axes.flat:
+        axis.axis("off")
+    for column, (title, records) in enumerate(columns.items()):
+        axes[0, column].set_title(title)
+        for row, record in enumerate(records):
+            axes[row, column].imshow(images[record], cmap="gray_r", vmin=0, vmax=255)
+    return figure
+
+
+def _draw_transition(axis: Axes, row: int, transition: Mapping[str, Any], created: datetime) -> None:
+    status = transition["Status"]
+    start = (transition["StartTime"] - created).total_seconds()
+    if status not in FINAL and "EndTime" in transition:
+        width = (transition["EndTime"] - transition["StartTime"]).total_seconds()
+        axis.barh(row, width, left=start, height=0.5, **_bar(status))
+    else:
+        beside = offset_copy(
+            axis.transData, axis.get_figure(root=True), x=8, units="points"
+        )  # so that no bar is hidden
+        axis.plot(start, row, transform=beside, clip_on=False, **_marker(status))
+        axis.update_datalim([(start, row)])  # which matplotlib leaves to those who bring a transform
+        axis.autoscale_view()
+
+
+def _bar(status: str) -> dict[str, Any]:
+    colour, hatch = LASTING.get(status, OTHER)
+    return {"facecolor": colour, "edgecolor": BLACK, "linewidth": 0.5, "hatch": hatch, "hatchcolor": WHITE}
+
+
+def _marker(status: str) -> dict[str, Any]:
+    colour, marker = FINAL.get(status, (LASTING.get(status, OTHER)[0], ">"))
+    return {"color": colour, "marker": marker, "markersize": 9, "markeredgecolor": BLACK, "linestyle": ""}
