@@ -46,7 +46,7 @@ def status(home: str | Path | None = None) -> dict[str, Any]:
 def interrupt(training_job_name: str, outage: float = 0.0, home: str | Path | None = None) -> None:
     """Reclaim the instance of a running Spot training job, as EC2 does; return once it is gone.
 
-    PID 1 of the job gets SIGTERM and, after LOCALMODE_GRACE_SECONDS (1 here, 120 on AWS), everything SIGKILL. The
+    PID 1 of the job gets SIGTERM and, after LOCALMODE_GRACE_SECONDS (0.5 here, 120 on AWS), everything SIGKILL. The
     job is then Interrupted for `outage` seconds before it gets an instance again. Raises LocalModeError for a job
     that does not exist, does not use Spot or has no instance at the moment.
     """

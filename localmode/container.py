@@ -87,11 +87,12 @@ def _become_container(spec: dict[str, Any]) -> NoReturn:
             mount_opt_ml(Path(spec["opt_ml"]), Path(spec["scratch"]))
             _mount_proc()
         signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for number in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores the last two
+            signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         os.chdir(spec["directory"])
         os.execvpe(spec["command"][0], spec["command"], spec["environment"])
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a NUL in a word of the command or the environment
         print(f"localmode: the container cannot start: {error}", file=sys.stderr, flush=True)
     os._exit(_CANNOT_START)
 

@@ -241,7 +241,7 @@ class Attempt(threading.Thread):
         except OSError as error:
             failure = f"InternalServerError: {error}"
         self._check_plug()
-        with_model = self.job.on_exited(self._number, exit_code, failure)
+        with_model = self.job.on_exited(self._number, exit_code)
         artifacts = ""
         if exit_code is not None:
             try:

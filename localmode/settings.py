@@ -4,7 +4,7 @@
 |--------------------------|-------------------------------|-----------------------------------------------|
 | LOCALMODE_HOME           | `.localmode` in the repository | the state directory                           |
 | LOCALMODE_RUNNER         | auto                          | `namespace`, `rewrite` or `auto`              |
-| LOCALMODE_GRACE_SECONDS  | 1                             | from SIGTERM to SIGKILL (120 on AWS)          |
+| LOCALMODE_GRACE_SECONDS  | 0.5                           | from SIGTERM to SIGKILL (120 on AWS)          |
 | LOCALMODE_SPOT_DISCOUNT  | 0.7                           | the simulated Spot discount, 0 to 1           |
 | AWS_DEFAULT_REGION       | us-east-1                     | the Region in ARNs                            |
 """
@@ -31,7 +31,7 @@ class Settings:
 
     home: Path
     runner: str = "auto"
-    grace_seconds: float = 1.0
+    grace_seconds: float = 0.5
     spot_discount: float = 0.7
     region: str = "us-east-1"
 
@@ -69,7 +69,7 @@ def from_environment(home: Path, environ: Mapping[str, str] = os.environ) -> Set
     return Settings(
         home=home,
         runner=runner,
-        grace_seconds=_number(environ, "LOCALMODE_GRACE_SECONDS", 1.0, 0, 3600),
+        grace_seconds=_number(environ, "LOCALMODE_GRACE_SECONDS", 0.5, 0, 3600),
         spot_discount=_number(environ, "LOCALMODE_SPOT_DISCOUNT", 0.7, 0, 1),
         region=environ.get("AWS_DEFAULT_REGION") or environ.get("AWS_REGION") or "us-east-1",
     )

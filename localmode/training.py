@@ -150,10 +150,10 @@ class TrainingJob:
                     return
             if self.record.status != "InProgress" or self._running or now < self.record.launch_after:
                 return
-            if not self._may_launch():
+            if self._may_launch():
+                self._launch()
+            elif self.record.transitions[-1]["StatusMessage"] != _NO_CAPACITY:  # said once, not at every tick
                 self._enter("Starting", _NO_CAPACITY)
-                return
-            self._launch()
 
     def stop(self) -> None:
         """Stop it at the user's request; nothing happens to a job that is stopping or over."""
@@ -210,7 +210,7 @@ class TrainingJob:
         with self.changed:
             self.record.metrics[name] = (value, self._clock())
 
-    def on_exited(self, attempt: int, exit_code: int | None, failure: str) -> bool:
+    def on_exited(self, attempt: int, exit_code: int | None) -> bool:
         """The container ended (None: it never ran). Return whether its model is to be uploaded."""
         with self.changed:
             if not self._has_instance(attempt):
@@ -219,23 +219,21 @@ class TrainingJob:
                 return True
             if exit_code is None:
                 return False
-            if exit_code != 0:
-                self.record.failure_reason = failure[:MAX_FAILURE_REASON]
             self._enter("Uploading", "Uploading generated training model")
             return exit_code == 0
 
     def on_finished(self, attempt: int, model_artifacts: str, failure: str = "") -> bool:
-        """Everything is uploaded, or could not be (`failure`). Return False if the instance was reclaimed first."""
+        """The attempt is over, `failure` says what went wrong. Return False if the instance was reclaimed first."""
         with self.changed:
             if not self._has_instance(attempt):
                 return False
             self._running = False
             self._end_attempt()
             self.record.model_artifacts = model_artifacts
-            self.record.failure_reason = self.record.failure_reason or failure[:MAX_FAILURE_REASON]
             if self.record.status == "Stopping":
                 self._finish("Stopped", self.record.stop_reason)
-            elif self.record.failure_reason:
+            elif failure:
+                self.record.failure_reason = failure[:MAX_FAILURE_REASON]
                 self._finish("Failed", "Failed", "Training job failed")
             else:
                 self._finish("Completed", "Completed", "Training job completed")

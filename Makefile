@@ -1,0 +1,45 @@
+# The course and its tests. `make run` and `make test` set up what they need.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+NOTEBOOKS := $(sort $(wildcard notebooks/0*.ipynb))
+STAMP := $(VENV)/.installed
+# Bytecode is written once, at installation: without it, importing TensorFlow takes twice as long.
+unexport PYTHONDONTWRITEBYTECODE
+unexport PYTHONPATH
+
+.PHONY: env run test lint bench lab clean
+
+env: $(STAMP)  ## set up .venv; redone when requirements.txt changes
+
+$(STAMP): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v not in ((3, 11), (3, 12)) and \
+	    f"TensorFlow 2.19 and this course need Python 3.11 or 3.12, not {v[0]}.{v[1]}: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check uv==0.13.8
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --requirement requirements.txt
+	@touch $@
+
+run: env  ## the whole course, in local mode; executed notebooks and a summary in build/
+	$(BIN)/python notebooks/course.py
+
+test: env  ## all tests
+	$(BIN)/python -m pytest
+
+lint: env  ## ruff and mypy
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/mypy notebooks/dataset.py notebooks/figures.py notebooks/progress.py
+
+bench: env  ## benchmarks: ratios, medians, spread
+	$(BIN)/python tests/bench/course.py
+
+lab: env  ## JupyterLab on the course
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode jupyterlab==4.5.0
+	$(BIN)/jupyter lab notebooks
+
+clean:  ## stop localmode and remove what was built; .venv stays
+	-$(BIN)/python -m localmode reset
+	rm -rf build .pytest_cache .mypy_cache .ruff_cache

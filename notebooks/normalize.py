@@ -1,0 +1,88 @@
+"""Bring the stored outputs of the notebooks into the one form in which they are committed.
+
+    python notebooks/normalize.py                 # the notebooks as they are
+    python notebooks/normalize.py --from build    # with the outputs of a run of the course
+
+What differs from run to run without meaning anything is removed or given one value: execution times and
+counts, kernel details, cell ids, the time stamps in names.
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+NOTEBOOKS = Path(__file__).parent
+_STAMPS = ((re.compile(r"\b20\d{12}\b"), "20260101000000"), (re.compile(r"\b20\d{6}-\d{6}\b"), "20260101-000000"))
+
+
+def normalize(notebook: Any) -> Any:
+    """Return a notebook (nbformat 4) in the committed form; the argument is changed."""
+    notebook.cells = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    count = 0
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{number:02}"
+        cell.metadata = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
+        if cell.cell_type == "code":
+            count += 1
+            cell.execution_count = count if cell.outputs else None
+            cell.outputs = _merge_streams([_normalize_output(output, count) for output in cell.outputs])
+    return nbformat.from_dict(notebook)
+
+
+def _normalize_output(output: Any, count: int) -> Any:
+    if "execution_count" in output:
+        output.execution_count = count
+    if "text" in output:
+        output.text = _stamped("".join(output.text))
+    for kind, content in output.get("data", {}).items():
+        if kind.startswith("text/"):
+            output.data[kind] = _stamped("".join(content))
+    return output
+
+
+def _merge_streams(outputs: list[Any]) -> list[Any]:
+    """Join what was printed in several pieces."""
+    merged: list[Any] = []
+    for output in outputs:
+        if merged and output.output_type == "stream" == merged[-1].output_type and output.name == merged[-1].name:
+            merged[-1].text += output.text
+        else:
+            merged.append(output)
+    return merged
+
+
+def _stamped(text: str) -> str:
+    for pattern, value in _STAMPS:
+        text = pattern.sub(value, text)
+    return text
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Normalise all notebooks in place; return 1 with --check if one was not normalised."""
+    parser = argparse.ArgumentParser(description="Normalise the stored outputs of the notebooks.")
+    parser.add_argument("--from", dest="source", type=Path, default=NOTEBOOKS, help="where to take them from")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 if something would change")
+    options = parser.parse_args(arguments)
+    changed = []
+    for path in sorted(NOTEBOOKS.glob("0*.ipynb")):
+        normalized = nbformat.writes(normalize(nbformat.read(options.source / path.name, as_version=4))) + "\n"
+        if normalized != path.read_text():
+            changed.append(path.name)
+            if not options.check:
+                path.write_text(normalized)
+    print(
+        "\n".join(f"{name}: {'not normalised' if options.check else 'normalised'}" for name in changed) or "unchanged"
+    )
+    return 1 if options.check and changed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,190 @@
+"""The network, and everything that a training step changes. The only module that needs TensorFlow."""
+
+import hashlib
+import os
+import platform
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from checkpoint import Arrays, Checkpoint, CheckpointError
+from data import Channel, Images, Labels
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only
+os.environ["KERAS_BACKEND"] = "tensorflow"
+# Keras imports these where they are installed, a third of its start-up time, for things not used here. None
+# tells it that they are not there, for as long as it starts.
+hidden = {"matplotlib", "pandas", "sklearn"} - sys.modules.keys()
+sys.modules |= dict.fromkeys(hidden)  # type: ignore[arg-type]
+
+import keras  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+for name in hidden:
+    del sys.modules[name]
+
+SMALL = ((32, 32), (64,))  # filters of the convolutions, stage by stage; a stage halves height and width
+LARGE = ((32,), (64, 64), (128, 128), (256, 256))
+EVALUATION_BATCH = 512  # images; without influence on the result but for the order of the additions
+
+
+def build_model(image_shape: tuple[int, ...], classes: int) -> Any:
+    """Build the network for images [N, *image_shape], pixel values 0 to 255 as they are in the file.
+
+    Scaling is part of the model, so that a client of the deployed model sends what it has. The input is
+    float32, since JSON knows only numbers: TensorFlow Serving refuses 3.0 where a model wants an integer.
+    The output is float32 [N, classes], probabilities that add up to 1. Images of 16x16 pixels and more get
+    the larger network (1.15 million parameters), smaller ones the small one (30 thousand).
+    """
+    stages = LARGE if min(image_shape[:2]) >= 16 else SMALL
+    # Names are given here and not counted up by Keras: checkpoints know the variables by them.
+    images = x = keras.Input(image_shape, name="images")
+    x = keras.layers.Rescaling(1 / 255, name="rescale")(x)
+    for stage, filters in enumerate(stages, start=1):
+        for place, count in enumerate(filters, start=1):
+            name = f"{stage}_{place}"
+            x = keras.layers.Conv2D(count, 3, padding="same", use_bias=False, name=f"conv{name}")(x)
+            # With 0.99, Keras's own momentum, evaluation is no good for the first hundreds of steps.
+            x = keras.layers.BatchNormalization(momentum=0.9, name=f"norm{name}")(x)
+            x = keras.layers.Activation("relu", name=f"relu{name}")(x)
+        x = keras.layers.MaxPooling2D(padding="same", name=f"pool{stage}")(x)
+    x = keras.layers.GlobalAveragePooling2D(name="average")(x)
+    x = keras.layers.Dropout(0.3, name="dropout")(x)
+    x = keras.layers.Dense(classes, activation="softmax", name="probabilities")(x)
+    return keras.Model(images, x, name="classifier")
+
+
+class Trainer:
+    """A model, its optimizer and its metrics.
+
+    Plain tf.functions and not Model.fit: between any two steps the caller can save all there is, the
+    metrics of a half-finished epoch included, and later go on from there.
+    """
+
+    def __init__(self, image_shape: tuple[int, ...], classes: int, learning_rate: float, seed: int) -> None:
+        keras.utils.clear_session()  # names that Keras counts up, as adam_1, start again: checkpoints hold them
+        keras.utils.set_random_seed(seed)
+        tf.config.experimental.enable_op_determinism()
+        self.model = build_model(image_shape, classes)
+        self.optimizer = keras.optimizers.Adam(learning_rate)
+        self.optimizer.build(self.model.trainable_variables)
+        self.loss = keras.metrics.Mean(name="loss")
+        self.accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+        # Dropout's random state is one of the model's variables, the count of steps one of the optimizer's.
+        owners = {
+            "model": self.model,
+            "optimizer": self.optimizer,
+            "loss": self.loss,
+            "accuracy": self.accuracy,
+        }
+        self.variables = {f"{key}/{v.path}": v for key, owner in owners.items() for v in owner.variables}
+
+        # One trace for all batch sizes: the last batch of an epoch is smaller.
+        batch = [tf.TensorSpec([None, *image_shape], tf.uint8), tf.TensorSpec([None], tf.int64)]
+        self._train = tf.function(self._train_step, input_signature=batch)
+        self._evaluate = tf.function(self._evaluate_step, input_signature=batch)
+
+    def _train_step(self, images: Any, labels: Any) -> None:
+        with tf.GradientTape() as tape:
+            probabilities = self.model(images, training=True)
+            losses = keras.losses.sparse_categorical_crossentropy(labels, probabilities)
+            loss = tf.reduce_mean(losses)
+        weights = self.model.trainable_variables
+        self.optimizer.apply(tape.gradient(loss, weights), weights)
+        self.loss.update_state(losses)
+        self.accuracy.update_state(labels, probabilities)
+
+    def _evaluate_step(self, images: Any, labels: Any) -> None:
+        probabilities = self.model(images, training=False)
+        self.loss.update_state(keras.losses.sparse_categorical_crossentropy(labels, probabilities))
+        self.accuracy.update_state(labels, probabilities)
+
+    @property
+    def step(self) -> int:
+        """How many steps have been trained, those before an interruption included."""
+        return int(self.optimizer.iterations.numpy())
+
+    def train(self, images: Images, labels: Labels) -> None:
+        """Do one optimizer step on a batch, and count it in the metrics."""
+        self._train(images, labels)
+
+    def evaluate(self, channel: Channel) -> tuple[float, float]:
+        """Return the mean loss (nats) and accuracy (0 to 1) over a channel."""
+        for start in range(0, len(channel.images), EVALUATION_BATCH):
+            part = slice(start, start + EVALUATION_BATCH)
+            self._evaluate(channel.images[part], channel.labels[part])
+        return self.take_metrics()
+
+    def take_metrics(self) -> tuple[float, float]:
+        """Return the mean loss (nats) and accuracy (0 to 1) since the last call."""
+        result = float(self.loss.result()), float(self.accuracy.result())
+        self.loss.reset_state()
+        self.accuracy.reset_state()
+        return result
+
+    def arrays(self) -> Arrays:
+        """Return the values of all variables by name."""
+        return {name: variable.numpy() for name, variable in self.variables.items()}
+
+    def restore(self, saved: Checkpoint) -> None:
+        """Set all variables; raise CheckpointError unless the checkpoint has the same ones."""
+        here, there = _forms(self.arrays()), _forms(saved.arrays)
+        if here != there:
+            name = min(name for name, _ in here.items() ^ there.items())
+            raise CheckpointError(
+                f"{saved.name} belongs to another model: its {name} is {there.get(name)}, here it is "
+                f"{here.get(name)}; choose another --checkpoint-dir"
+            )
+        for name, variable in self.variables.items():
+            variable.assign(saved.arrays[name])
+
+    def weights_sha256(self) -> str:
+        """Return a hash of all of the model's variables, in the order of their names.
+
+        Dropout's random state is one of them: two runs that agree also drew the same random numbers.
+        """
+        digest = hashlib.sha256()
+        for variable in sorted(self.model.variables, key=lambda variable: variable.path):
+            value: NDArray[Any] = np.ascontiguousarray(variable.numpy())
+            digest.update(f"{variable.path} {value.dtype} {value.shape}\n".encode())
+            digest.update(value.tobytes())
+        return digest.hexdigest()
+
+    def export(self, directory: Path) -> None:
+        """Write the model to a directory, replacing what an earlier attempt has left there.
+
+        A SavedModel with the signature serving_default: "images" in, "output_0" out, any number of images.
+        """
+        draft = directory.with_name(directory.name + ".partial")
+        for stale in (draft, directory):
+            if stale.exists():
+                shutil.rmtree(stale)
+        self.model.export(draft, verbose=False)
+        draft.rename(directory)
+
+
+def _forms(arrays: Arrays) -> dict[str, str]:
+    return {name: f"{array.dtype} {list(array.shape)}" for name, array in arrays.items()}
+
+
+def environment() -> dict[str, str]:
+    """Return what has to be the same for a resumed run to end with exactly the same weights."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "cores": str(cores),
+        "processor": _processor(),  # its instruction sets decide how sums are ordered
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "TF_ENABLE_ONEDNN_OPTS": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "unset"),
+    }
+
+
+def _processor() -> str:
+    described = Path("/proc/cpuinfo")
+    lines = described.read_text().splitlines() if described.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

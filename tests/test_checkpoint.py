@@ -1,0 +1,212 @@
+import errno
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "source_dir"))
+
+import checkpoint
+from checkpoint import Checkpoint, CheckpointError, load_newest
+
+ARRAYS = {
+    "model/conv/kernel": np.random.default_rng(0).normal(size=(3, 3, 4)).astype(np.float32),
+    "model/dropout/state": np.array([7, 2**32 - 1], np.uint32),
+    "optimizer/iteration": np.array(66, np.int64),
+}
+META = {"identity": {"seed": 0, "batch size": 64}, "environment": {"cores": "2"}, "history": [{"loss": 0.1}]}
+
+
+def save(directory: Path, step: int, **changes: Any) -> Path:
+    return directory / checkpoint.save(directory, step, ARRAYS, META | changes)
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def loaded(directory: Path) -> Checkpoint:
+    newest = load_newest(directory)
+    assert newest is not None
+    return newest
+
+
+def test_what_is_loaded_is_what_was_saved(tmp_path: Path) -> None:
+    path = save(tmp_path, 66)
+    read = loaded(tmp_path)
+    assert (read.name, read.step, read.meta) == (path.name, 66, META | {"step": 66})
+    assert read.arrays.keys() == ARRAYS.keys()
+    assert all(read.arrays[key].dtype == ARRAYS[key].dtype for key in ARRAYS)
+    assert all(read.arrays[key].tobytes() == ARRAYS[key].tobytes() for key in ARRAYS)
+
+
+def test_the_name_is_the_step_and_the_hash_of_the_content(tmp_path: Path) -> None:
+    first, again, other = save(tmp_path, 66), save(tmp_path, 66), save(tmp_path, 66, history=[])
+    assert first.name.startswith("checkpoint-00000066-")
+    assert first == again != other
+    assert names(tmp_path) == sorted([first.name, other.name])
+
+
+def test_the_newest_is_the_one_of_the_highest_number(tmp_path: Path) -> None:
+    for step in (99_999_999, 100_000_000):  # one digit more, so that its name comes first
+        save(tmp_path, step)
+    assert loaded(tmp_path).step == 100_000_000
+
+
+def test_an_empty_directory_has_none(tmp_path: Path) -> None:
+    assert load_newest(tmp_path) is None
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def replace_by_a_directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def replace_by_a_dangling_link(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("nowhere")
+
+
+def rename_to_another_step(path: Path) -> None:
+    path.rename(path.with_name(path.name.replace("00000020", "00000021")))
+
+
+DAMAGE = [
+    (truncate, "it is damaged"),
+    (empty, "its 0 bytes do not have the SHA-256"),
+    (flip_a_bit, "it is damaged"),
+    (replace_by_a_directory, "it is not a file"),
+    (replace_by_a_dangling_link, "it is not a file"),
+    (rename_to_another_step, "it holds step 20; it was renamed"),
+]
+
+
+@pytest.mark.parametrize(("damage", "reason"), DAMAGE, ids=[function.__name__ for function, _ in DAMAGE])
+def test_a_damaged_one_is_skipped_with_the_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: Any, reason: str
+) -> None:
+    save(tmp_path, 10)
+    damage(save(tmp_path, 20))
+    assert loaded(tmp_path).step == 10
+    line = capsys.readouterr().out
+    assert line.startswith("skipped checkpoint-0000002")
+    assert reason in line
+    assert line.count("\n") == 1
+
+
+@pytest.mark.parametrize("damage", [truncate, replace_by_a_directory, replace_by_a_dangling_link])
+def test_a_damaged_one_gives_way_when_its_step_is_saved_again(tmp_path: Path, damage: Any) -> None:
+    path = save(tmp_path, 20)
+    damage(path)
+    assert save(tmp_path, 20) == path
+    assert loaded(tmp_path).step == 20
+
+
+def test_damaged_ones_that_seem_newer_do_not_displace_the_new(tmp_path: Path) -> None:
+    for step in (50, 60, 70):
+        truncate(save(tmp_path, step, history=["another run"]))
+    for step in (10, 20, 30, 40):
+        save(tmp_path, step)
+        assert loaded(tmp_path).step == step
+    assert len(names(tmp_path)) == 3 + 3
+
+
+def test_foreign_files_are_neither_read_nor_removed(tmp_path: Path) -> None:
+    foreign = ["checkpoint", "checkpoint-00000099-0123456789abcdef.npz.bak", "model.npz", "x.sagemaker-ignore"]
+    for name in foreign:
+        (tmp_path / name).write_text("foreign")
+    for step in (1, 2, 3, 4):
+        save(tmp_path, step)
+    assert loaded(tmp_path).step == 4
+    assert set(foreign) < set(names(tmp_path))
+
+
+def test_the_last_three_are_kept(tmp_path: Path) -> None:
+    paths = [save(tmp_path, step) for step in (8, 9, 10, 11, 100)]
+    assert names(tmp_path) == [path.name for path in paths[2:]]
+
+
+def test_one_that_is_being_uploaded_is_kept_until_that_is_done(tmp_path: Path) -> None:
+    first = save(tmp_path, 1)
+    uploading = first.with_name(first.name + ".sagemaker-uploading")
+    uploading.touch()
+    for step in (2, 3, 4, 5):
+        save(tmp_path, step)
+    assert first.exists()
+    first.with_name(first.name + ".sagemaker-uploaded").touch()
+    save(tmp_path, 6)
+    assert not first.exists()
+    assert names(tmp_path)[0] == uploading.name  # it is SageMaker's, and the only thing that is left of it
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing of the code under test may run after it."""
+
+
+def kill(*arguments: Any) -> None:
+    raise Killed
+
+
+@pytest.mark.parametrize("moment", ["os.fsync", "pathlib.Path.replace"])
+def test_a_kill_while_it_is_written_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    before = save(tmp_path, 10)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(moment, kill)
+        save(tmp_path, 20)
+    draft = next(name for name in names(tmp_path) if name != before.name)
+    assert draft.endswith(".sagemaker-ignore")  # which SageMaker does not upload
+    assert loaded(tmp_path).step == 10
+    assert names(tmp_path) == [before.name]  # and the draft is gone
+
+
+def test_the_file_and_then_its_name_are_brought_to_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    replace = Path.replace
+    monkeypatch.setattr(os, "fsync", lambda descriptor: calls.append(os.fstat(descriptor).st_ino))
+    monkeypatch.setattr(Path, "replace", lambda self, target: (calls.append("rename"), replace(self, target)))
+    path = save(tmp_path, 1)
+    assert calls == [path.stat().st_ino, "rename", tmp_path.stat().st_ino]
+
+
+def test_a_full_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CheckpointError, match="cannot write checkpoint .*: No space left on device"):
+        save(tmp_path, 1)
+
+
+def test_another_training_is_refused_by_name_and_reason(tmp_path: Path) -> None:
+    path = save(tmp_path, 1)
+    read = loaded(tmp_path)
+    read.require_identity(META["identity"])
+    with pytest.raises(CheckpointError, match=f"{path.name} .* its batch size is 64, here it is 32"):
+        read.require_identity({"seed": 0, "batch size": 32})
+    with pytest.raises(CheckpointError, match="its format is None, here it is 2"):
+        read.require_identity({"format": 2})
+
+
+def test_another_environment_is_described(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    assert loaded(tmp_path).changes({"cores": "2"}) == ""
+    assert loaded(tmp_path).changes({"cores": "4"}) == "cores 2 (here 4)"

@@ -1,0 +1,133 @@
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "source_dir"))
+
+import checkpoint
+from checkpoint import CheckpointError
+from data import Channel, training_batches
+from training import records
+
+DIGIT, PHOTOGRAPH = (8, 8, 1), (32, 32, 3)
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    """The module, imported late: collecting the tests need not start TensorFlow."""
+    import model
+
+    return model
+
+
+def channel(shape: tuple[int, ...], count: int = 24) -> Channel:
+    arrays = records(count, shape)
+    return Channel(arrays["images"], arrays["labels"], arrays["class_names"].tolist())
+
+
+def train(trainer: Any, data: Channel, skip: int = 0) -> None:
+    for images, labels in training_batches(data, 8, seed=0, epoch=1, skip=skip):
+        trainer.train(images, labels)
+
+
+@pytest.fixture(scope="module")
+def digits(model: Any) -> Any:
+    """A trainer of the small network after one epoch of three steps."""
+    trainer = model.Trainer(DIGIT, 10, learning_rate=0.01, seed=0)
+    train(trainer, channel(DIGIT))
+    trainer.take_metrics()
+    return trainer
+
+
+@pytest.mark.parametrize(("shape", "parameters"), [(DIGIT, 29_098), (PHOTOGRAPH, 1_168_362), ((3, 1, 2), 29_386)])
+def test_the_network_follows_from_the_image_shape(model: Any, shape: tuple[int, ...], parameters: int) -> None:
+    network = model.build_model(shape, 10)
+    assert network.output_shape == (None, 10)
+    assert network.count_params() == parameters
+
+
+def test_operations_are_deterministic(digits: Any) -> None:
+    from tensorflow.python.framework import config  # there is no public way to ask
+
+    assert config.is_op_determinism_enabled()
+
+
+def test_importing_it_hides_no_module_from_others(model: Any) -> None:
+    assert all(sys.modules.get(name, model) is not None for name in ("matplotlib", "pandas", "sklearn"))
+
+
+def test_a_photograph_network_learns_from_a_step(model: Any) -> None:
+    trainer = model.Trainer(PHOTOGRAPH, 10, learning_rate=0.01, seed=0)
+    before = trainer.weights_sha256()
+    images, labels = next(training_batches(channel(PHOTOGRAPH, 4), 4, seed=0, epoch=1, skip=0))
+    trainer.train(images, labels)
+    assert trainer.step == 1
+    assert trainer.weights_sha256() != before
+    assert trainer.take_metrics()[0] > 0
+
+
+def test_the_seed_decides_the_first_weights(model: Any) -> None:
+    one, again, other = (model.Trainer(DIGIT, 10, 0.01, seed).weights_sha256() for seed in (1, 1, 2))
+    assert one == again != other
+
+
+def test_a_restored_trainer_goes_on_to_the_very_same_bits(model: Any, digits: Any, tmp_path: Path) -> None:
+    first = model.Trainer(DIGIT, 10, learning_rate=0.01, seed=0)
+    train(first, channel(DIGIT, 8))
+    checkpoint.save(tmp_path, 1, first.arrays(), {})
+    saved = checkpoint.load_newest(tmp_path)
+    resumed = model.Trainer(DIGIT, 10, learning_rate=0.01, seed=7)  # so that all has to come from the file
+    resumed.restore(saved)
+    for trainer in (first, resumed):
+        train(trainer, channel(DIGIT))
+    one, other = first.arrays(), resumed.arrays()
+    assert one.keys() == other.keys()
+    assert [name for name in one if one[name].tobytes() != other[name].tobytes()] == []
+    assert resumed.take_metrics() == first.take_metrics()
+
+
+def test_a_checkpoint_has_dropout_optimizer_and_metrics(digits: Any) -> None:
+    names = " ".join(digits.arrays())
+    for part in ("model/seed_generator", "optimizer/adam/iteration", "kernel_momentum", "loss/total"):
+        assert part in names
+
+
+def test_no_two_variables_share_a_name_in_a_checkpoint(digits: Any) -> None:
+    owners = [digits.model, digits.optimizer, digits.loss, digits.accuracy]
+    assert len(digits.arrays()) == sum(len(owner.variables) for owner in owners)
+
+
+def test_a_checkpoint_of_another_network_is_refused(digits: Any) -> None:
+    arrays = digits.arrays() | {"model/conv1_1/kernel": np.zeros((5, 5, 1, 32), np.float32)}
+    saved = checkpoint.Checkpoint("checkpoint-x", 1, arrays, {})
+    with pytest.raises(CheckpointError, match=r"x belongs to another model: its model/conv1_1/kernel is .*\[5, 5"):
+        digits.restore(saved)
+
+
+def test_metrics_are_means_over_the_images_and_start_anew(digits: Any) -> None:
+    data = channel(DIGIT, 600)  # two batches of an evaluation, the second one smaller
+    whole = digits.evaluate(data)
+    half = [Channel(data.images[part], data.labels[part], data.class_names) for part in (slice(300), slice(300, 600))]
+    assert np.mean([digits.evaluate(each) for each in half], axis=0) == pytest.approx(whole, rel=1e-5)
+
+
+def test_the_exported_model_takes_pixels_as_json_and_gives_probabilities(
+    model: Any, digits: Any, tmp_path: Path
+) -> None:
+    stale = tmp_path / "1" / "saved_model.pb"
+    stale.parent.mkdir()
+    stale.write_text("of an earlier attempt")
+    digits.export(tmp_path / "1")
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+    serve = model.tf.saved_model.load(tmp_path / "1").signatures["serving_default"]
+    for count in (1, 5):
+        images = channel(DIGIT, count).images
+        instances = json.loads(json.dumps(images.tolist()))
+        answer = serve(images=model.tf.constant(instances, model.tf.float32))["output_0"].numpy()
+        assert answer.shape == (count, 10)
+        assert answer.sum(axis=1) == pytest.approx(np.ones(count), abs=1e-5)
+        assert answer == pytest.approx(digits.model(images, training=False).numpy(), abs=1e-6)

@@ -1,0 +1,421 @@
+import hashlib
+import json
+import os
+import re
+import signal
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "source_dir"))
+
+import checkpoint
+import train
+from data import InputError
+from metrics import METRIC_DEFINITIONS, Epoch, epoch_line
+from training import options, records, run, write_channel, write_channels
+
+# --- settings ----------------------------------------------------------------------------------------------
+
+DIRECTORIES = ["--train=t", "--validation=v", "--model-dir=m", "--output-data-dir=o"]
+
+
+def parse(arguments: list[str], **environment: str) -> train.Settings:
+    return train.parse_settings(DIRECTORIES + arguments, environment)
+
+
+def test_options_win_over_hyperparameters_and_these_over_defaults() -> None:
+    settings = parse(["--epochs", "3"], SM_HPS='{"epochs": 4, "batch-size": 32}')
+    assert (settings.epochs, settings.batch_size, settings.seed) == (3, 32, 0)
+    assert str(settings.checkpoint_dir) == "/opt/ml/checkpoints"
+
+
+def test_directories_come_from_options_then_hyperparameters_then_the_environment() -> None:
+    environment = {f"SM_{name}": "env" for name in ["CHANNEL_TRAIN", "CHANNEL_VALIDATION", "MODEL_DIR"]}
+    hyperparameters = '{"validation": "hps", "model_dir": "hps", "output_data_dir": "hps"}'
+    settings = train.parse_settings(["--model-dir", "option"], environment | {"SM_HPS": hyperparameters})
+    directories = [settings.train, settings.validation, settings.model_dir, settings.output_data_dir]
+    assert [str(directory) for directory in directories] == ["env", "hps", "option", "hps"]
+
+
+@pytest.mark.parametrize("text", ['{"batch_size": "32"}', '{"batch-size": 32.0}', '{"batch-size": "3.2e1"}'])
+def test_hyperparameters_may_be_strings_and_have_either_dash(text: str) -> None:
+    assert parse([], SM_HPS=text).batch_size == 32
+
+
+def test_options_may_have_either_dash_as_the_driver_of_the_sdk_writes_them() -> None:
+    assert parse(["--learning_rate", "1e-3", "--batch_size=8"]).learning_rate == 0.001
+
+
+IMPOSSIBLE = {
+    "--epochs=0": "--epochs: 0 is not a whole number from 1",
+    "--epochs=1.5": "--epochs: 1.5 is not a whole number",
+    "--epochs=many": "--epochs: 'many' is not a number",
+    "--epochs=inf": "--epochs: inf is not a whole number",
+    "--batch-size=-1": "--batch-size: -1 is not a whole number",
+    "--learning-rate=nan": "--learning-rate: nan is not a finite number above 0",
+    "--learning-rate=inf": "--learning-rate: inf is not a finite number above 0",
+    "--learning-rate=0": "--learning-rate: 0 is not a finite number above 0",
+    "--seed=-1": "--seed: -1 is not a whole number from 0",
+    "--seed=4294967296": "--seed: 4294967296 is not",
+    "--checkpoint-every=0": "--checkpoint-every: 0 is not",
+    "--model-dir=": "--model-dir: it is empty",
+    "--epoch=3": "unrecognized arguments: --epoch=3",
+    "--momentum=0.9": "unrecognized arguments: --momentum=0.9",
+    "extra": "unrecognized arguments: extra",
+    "--seed": "--seed: expected one argument",
+}
+
+
+@pytest.mark.parametrize(("argument", "message"), IMPOSSIBLE.items())
+def test_an_impossible_option_is_named(argument: str, message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        parse([argument])
+
+
+IMPOSSIBLE_HYPERPARAMETERS = {
+    '{"epochs": null}': "SM_HPS: argument --epochs: 'null' is not a number",
+    '{"epochs": true}': "SM_HPS: argument --epochs: 'true' is not a number",
+    '{"epochs": [1]}': "SM_HPS: argument --epochs: '[1]' is not a number",
+    '{"learning_rate": NaN}': "SM_HPS: argument --learning-rate: NaN is not a finite number",
+    '{"momentum": 0.9}': "SM_HPS: unrecognized arguments: --momentum=0.9",
+    "[1, 2]": "SM_HPS: it must be a JSON object, not [1, 2]",
+    "{epochs}": "SM_HPS: it is not JSON",
+}
+
+
+@pytest.mark.parametrize(("text", "message"), IMPOSSIBLE_HYPERPARAMETERS.items())
+def test_an_impossible_hyperparameter_is_named(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        parse([], SM_HPS=text)
+
+
+def test_a_directory_that_nobody_gave_is_asked_for() -> None:
+    with pytest.raises(InputError, match="no directory for validation: give --validation DIR or set SM_CHANNEL"):
+        train.parse_settings(["--train=t"], {})
+
+
+# --- metrics -----------------------------------------------------------------------------------------------
+
+
+def test_sagemaker_reads_every_metric_from_the_line_of_an_epoch() -> None:
+    row = Epoch(epoch=3, step=66, loss=0.12344, accuracy=1.0, val_loss=12.5, val_accuracy=0.0)
+    line = epoch_line(row, seconds=0.5)
+    read = {each["Name"]: re.findall(each["Regex"], line) for each in METRIC_DEFINITIONS}
+    assert line.startswith("epoch=3 step=66 loss=0.1234 accuracy=1.0000 val_loss=12.5000 val_accuracy=0.0000")
+    assert read == {
+        "train:loss": ["0.1234"],
+        "train:accuracy": ["1.0000"],
+        "validation:loss": ["12.5000"],
+        "validation:accuracy": ["0.0000"],
+    }
+
+
+# --- the loop, with a trainer that only counts ---------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing of the code under test may run after it."""
+
+
+class FakeTrainer:
+    """Has a Trainer's methods; its weights are a hash of everything that it has been trained on."""
+
+    loss = 0.5
+
+    def __init__(self, *arguments: Any) -> None:
+        self.variables = {"weights": np.zeros(32, np.uint8), "seen": np.array(0), "step": np.array(0)}
+
+    @property
+    def step(self) -> int:
+        return int(self.variables["step"])
+
+    def train(self, images: Any, labels: Any) -> None:
+        content = self.variables["weights"].tobytes() + images.tobytes() + labels.tobytes()
+        self.variables = {
+            "weights": np.frombuffer(hashlib.sha256(content).digest(), np.uint8),
+            "seen": self.variables["seen"] + len(labels),
+            "step": self.variables["step"] + 1,
+        }
+
+    def take_metrics(self) -> tuple[float, float]:
+        seen = float(self.variables["seen"])
+        self.variables["seen"] = np.array(0)
+        return seen, self.loss
+
+    def evaluate(self, channel: Any) -> tuple[float, float]:
+        return float(self.variables["weights"][0]), 0.5
+
+    def arrays(self) -> dict[str, Any]:
+        return dict(self.variables)
+
+    def restore(self, saved: checkpoint.Checkpoint) -> None:
+        self.variables = dict(saved.arrays)
+
+    def export(self, directory: Path) -> None:
+        directory.mkdir(exist_ok=True)
+
+    def weights_sha256(self) -> str:
+        return self.variables["weights"].tobytes().hex()
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[types.SimpleNamespace]:
+    """Let train.main run in this process without TensorFlow; what it gives is what "model" is imported as."""
+    write_channels(tmp_path)
+    model = types.SimpleNamespace(Trainer=FakeTrainer, environment=lambda: {"cores": "2"})
+    monkeypatch.setitem(sys.modules, "model", model)
+    monkeypatch.setattr(train, "signals_received", [])
+    monkeypatch.setenv("SM_OUTPUT_FAILURE", str(tmp_path / "failure"))
+    handler = signal.getsignal(signal.SIGTERM)
+    yield model
+    signal.signal(signal.SIGTERM, handler)
+
+
+def attempt(monkeypatch: pytest.MonkeyPatch, root: Path, out: str = "out", **others: Any) -> int:
+    monkeypatch.setattr(sys, "argv", ["train.py", *options(root, root / out, **others)])
+    return train.main()
+
+
+def results(out: Path) -> tuple[str, list[str]]:
+    """Return the history, and the names of the last checkpoints: the hash of all there is in them.
+
+    Killed after a checkpoint was written and before the old ones were pruned, a run leaves one more.
+    """
+    names = sorted(path.name for path in (out / "checkpoints").iterdir())
+    assert len(names) <= 4
+    return (out / "data" / "history.json").read_text(), names[-3:]
+
+
+def epochs_in(log: str) -> list[str]:
+    return re.findall(r"epoch=\d+ .*(?= seconds=)", log)
+
+
+def signal_at(monkeypatch: pytest.MonkeyPatch, moment: int, act: Any) -> list[str]:
+    """Call act() at the given one of all the moments worth an interruption; return those that have passed."""
+    moments: list[str] = []
+
+    def happened(name: str) -> None:
+        moments.append(name)
+        if len(moments) - 1 == moment:
+            act()
+
+    def between(owner: Any, name: str) -> None:
+        function = getattr(owner, name)
+
+        def instead(*arguments: Any, **named: Any) -> Any:
+            happened(f"before {name}")
+            result = function(*arguments, **named)
+            happened(f"after {name}")
+            return result
+
+        monkeypatch.setattr(owner, name, instead)
+
+    for name in ("__init__", "restore", "train", "take_metrics", "evaluate", "export"):
+        between(FakeTrainer, name)
+    between(checkpoint, "save")
+    between(Path, "replace")
+    between(train, "say")
+    return moments
+
+
+def kill() -> None:
+    raise Killed
+
+
+def test_a_kill_at_any_moment_changes_nothing(
+    fake: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        moments = signal_at(patch, -1, kill)
+        assert attempt(monkeypatch, tmp_path) == 0
+    expected, lines = results(tmp_path / "out"), epochs_in(capsys.readouterr().out)
+    assert len(lines) == 4
+    assert len(moments) > 100
+    for moment in range(len(moments)):
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            signal_at(patch, moment, kill)
+            attempt(monkeypatch, tmp_path, f"out{moment}")
+        assert attempt(monkeypatch, tmp_path, f"out{moment}") == 0
+        assert results(tmp_path / f"out{moment}") == expected, moments[moment]
+        # none is missing, none comes with other numbers, and only the one in which it happened may come twice
+        log = epochs_in(capsys.readouterr().out)
+        assert list(dict.fromkeys(log)) == lines
+        assert len(log) <= len(lines) + 1
+
+
+def test_sigterm_at_any_moment_saves_and_asks_to_be_resumed(
+    fake: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        moments = signal_at(patch, -1, kill)
+        assert attempt(monkeypatch, tmp_path) == 0
+    expected = results(tmp_path / "out")
+    stopped = 0
+    for moment in range(len(moments)):
+        with monkeypatch.context() as patch:
+            signal_at(patch, moment, lambda: os.kill(os.getpid(), signal.SIGTERM))
+            status = attempt(monkeypatch, tmp_path, f"out{moment}")
+        trained = moments[: moment + 1].count("before train")  # the step in which it came is the last one
+        assert status == (143 if trained < 24 else 0), moments[moment]  # all is trained: let it finish
+        line = f"SIGTERM received: stopped after step {trained}, all is saved; exiting with 143\n"
+        assert (line in capsys.readouterr().out) == (status == 143)
+        stopped += status == 143
+        train.signals_received.clear()
+        assert attempt(monkeypatch, tmp_path, f"out{moment}") == 0
+        resumed_at = re.search(r"resumed from .* step (\d+)|starting at step (0)", capsys.readouterr().out)
+        assert resumed_at is not None
+        assert str(trained) in resumed_at.groups()
+        history, names = results(tmp_path / f"out{moment}")
+        assert (history, names[-1]) == (expected[0], expected[1][-1])
+    assert stopped > 80
+
+
+def test_the_log_says_where_it_starts(
+    fake: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    attempt(monkeypatch, tmp_path, epochs=1)
+    assert capsys.readouterr().out.startswith("no checkpoint found, starting at step 0\nepoch=1 step=6 ")
+    attempt(monkeypatch, tmp_path, epochs=2)
+    name = r"checkpoint-00000006-[0-9a-f]{16}\.npz"
+    assert re.match(rf"resumed from {name} at epoch 1, step 6\nepoch=2 step=12 ", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("epochs", [4, 2])
+def test_no_more_epochs_than_were_done_goes_straight_to_the_export(
+    fake: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], epochs: int
+) -> None:
+    attempt(monkeypatch, tmp_path)
+    expected, weights = results(tmp_path / "out"), capsys.readouterr().out.splitlines()[-1]
+    (tmp_path / "out" / "data" / "history.json").unlink()
+    assert attempt(monkeypatch, tmp_path, epochs=epochs) == 0
+    resumed, nothing_left, final = capsys.readouterr().out.splitlines()
+    assert nothing_left == f"nothing left to train: 4 epochs are done, {epochs} were asked for"
+    assert (results(tmp_path / "out"), final) == (expected, weights)
+
+
+def test_more_epochs_continue_as_if_they_had_been_asked_for_at_once(
+    fake: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    attempt(monkeypatch, tmp_path, "at once", epochs=4)
+    attempt(monkeypatch, tmp_path, "in two", epochs=2)
+    attempt(monkeypatch, tmp_path, "in two", epochs=4)
+    assert results(tmp_path / "in two") == results(tmp_path / "at once")
+
+
+def test_the_cadence_of_checkpoints_changes_nothing_else(
+    fake: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    attempt(monkeypatch, tmp_path, "often", **{"checkpoint-every": 1})
+    attempt(monkeypatch, tmp_path, "seldom", **{"checkpoint-every": 1000})
+    assert results(tmp_path / "often")[1][-1] == results(tmp_path / "seldom")[1][-1]
+
+
+OTHERS = {"seed": 1, "batch-size": 9, "learning-rate": 0.1, "train": "validation"}
+
+
+@pytest.mark.parametrize("setting", OTHERS)
+def test_a_checkpoint_of_another_training_is_refused_and_left_alone(
+    fake: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], setting: str
+) -> None:
+    attempt(monkeypatch, tmp_path)
+    before = results(tmp_path / "out")
+    other = tmp_path / OTHERS["train"] if setting == "train" else OTHERS[setting]
+    assert attempt(monkeypatch, tmp_path, **{setting: other}) == 1
+    key = {"train": "data"}.get(setting, setting.replace("-", " "))
+    error = capsys.readouterr().err
+    assert re.match(rf"train.py: error: {before[1][-1]} belongs to another training: its {key} is ", error)
+    assert (tmp_path / "failure").read_text() in error
+    assert results(tmp_path / "out") == before
+
+
+def test_another_environment_is_one_warning(
+    fake: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    attempt(monkeypatch, tmp_path)
+    assert "warning" not in capsys.readouterr().out
+    fake.environment = lambda: {"cores": "4"}
+    assert attempt(monkeypatch, tmp_path) == 0
+    warning = capsys.readouterr().out.splitlines()[1]
+    assert re.match(r"warning: the weights may differ in the last bits, checkpoint-.* has cores 2 \(here 4\)", warning)
+
+
+def test_the_history_is_whole_or_not_there(fake: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def half(path: Path, text: str) -> None:
+        path.write_bytes(text.encode()[: len(text) // 2])
+        kill()
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Path, "write_text", half)
+        attempt(monkeypatch, tmp_path)
+    assert not (tmp_path / "out" / "data" / "history.json").exists()
+
+
+def test_a_training_that_diverges_is_one_clear_error(
+    fake: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(FakeTrainer, "take_metrics", lambda self: (float("nan"), 0.1))
+    assert attempt(monkeypatch, tmp_path) == 1
+    assert "diverged in epoch 1 (loss nan, " in capsys.readouterr().err
+
+
+# --- train.py as a process, without TensorFlow -----------------------------------------------------------------
+
+
+@pytest.fixture
+def without_tensorflow(tmp_path: Path) -> dict[str, str]:
+    """An environment in which the import of TensorFlow or Keras shows: it ends in a traceback."""
+    for name in ("tensorflow", "keras"):
+        (tmp_path / "none").mkdir(exist_ok=True)
+        (tmp_path / "none" / f"{name}.py").write_text("raise RuntimeError('TensorFlow was imported')")
+    return {"PYTHONPATH": str(tmp_path / "none"), "SM_OUTPUT_FAILURE": str(tmp_path / "failure")}
+
+
+@pytest.mark.parametrize(
+    ("others", "message"),
+    [
+        ({"epochs": 0}, "--epochs: 0 is not a whole number"),
+        ({"train": "/nowhere"}, "channel /nowhere is not a directory"),
+        ({"validation": "{root}/photographs"}, "images are (8, 8, 1) in "),
+        ({"train": "{root}/damaged"}, "/damaged/a.npz is empty or no .npz file"),
+        ({"checkpoint-dir": "/proc/nowhere"}, "cannot write to /proc/nowhere ("),
+        ({"model-dir": "{root}/train/a.npz/model"}, "cannot write to "),
+    ],
+)
+def test_bad_input_is_one_line_and_the_failure_reason_before_tensorflow_starts(
+    tmp_path: Path, without_tensorflow: dict[str, str], others: dict[str, Any], message: str
+) -> None:
+    write_channels(tmp_path)
+    write_channel(tmp_path / "photographs", **records(shape=(8, 8, 3)))
+    (write_channel(tmp_path / "damaged", **records()) / "a.npz").write_bytes(b"")
+    others = {name: str(value).format(root=tmp_path) for name, value in others.items()}
+    ended = run(options(tmp_path, tmp_path / "out", **others), **without_tensorflow)
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (1, "", 1)
+    assert message in ended.stderr
+    assert ended.stderr == f"train.py: error: {(tmp_path / 'failure').read_text()}\n"
+
+
+def test_an_unexpected_error_keeps_its_traceback(tmp_path: Path, without_tensorflow: dict[str, str]) -> None:
+    write_channels(tmp_path)
+    ended = run(options(tmp_path, tmp_path / "out"), **without_tensorflow)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("Traceback")
+    assert ended.stderr.endswith("RuntimeError: TensorFlow was imported\n")
+
+
+def test_help_shows_the_commands_to_run() -> None:
+    ended = run(["--help"])
+    assert ended.returncode == 0
+    assert "python source_dir/train.py --train data/train" in ended.stdout
+
+
+def test_the_history_is_json_of_every_epoch(fake: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    attempt(monkeypatch, tmp_path)
+    history = json.loads(results(tmp_path / "out")[0])
+    assert [(row["epoch"], row["step"]) for row in history] == [(1, 6), (2, 12), (3, 18), (4, 24)]
+    assert all(row.keys() == Epoch.__annotations__.keys() for row in history)

@@ -1,0 +1,95 @@
+"""What the tests of source_dir share: small channels, and train.py as a process that ends when it is told to."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+TRAIN = Path(__file__).parents[1] / "source_dir" / "train.py"
+CLASSES = [f"class {number}" for number in range(10)]
+
+# Runs train.py as its own first line would, but with a signal to itself at one exact moment: the Nth time
+# that a line with a given beginning has been printed, or that os.fsync is called (in each checkpoint first
+# between the draft and its renaming, then between the renaming and the pruning).
+SIGNALLED = """
+import builtins, os, runpy, signal, sys
+number, moment, path, *sys.argv[1:] = sys.argv[1:]
+sys.path[0], sys.argv[0] = os.path.dirname(path), path
+event, _, count = moment.partition(":")
+left = int(count)
+def happened():
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), getattr(signal, number))
+fsync, show = os.fsync, builtins.print
+def signalling_fsync(descriptor):
+    happened()
+    fsync(descriptor)
+def signalling_print(line, **options):
+    show(line, **options)
+    if line.startswith(event):
+        happened()
+if event == "fsync":
+    os.fsync = signalling_fsync
+else:
+    builtins.print = signalling_print
+runpy.run_path(path, run_name="__main__")
+"""
+
+
+def records(count: int = 43, shape: Sequence[int] = (8, 8, 1), seed: int = 0) -> dict[str, Any]:
+    """Return the arrays of a channel file, filled at random."""
+    random = np.random.default_rng(seed)
+    return {
+        "images": random.integers(0, 256, (count, *shape), dtype=np.uint8),
+        "labels": random.integers(0, len(CLASSES), count),
+        "class_names": np.array(CLASSES),
+    }
+
+
+def write_channel(directory: Path, name: str = "a.npz", **arrays: Any) -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    np.savez(directory / name, **arrays)
+    return directory
+
+
+def write_channels(root: Path) -> None:
+    write_channel(root / "train", **records(43, seed=1))
+    write_channel(root / "validation", **records(20, seed=2))
+
+
+def options(data: Path, out: Path, **others: Any) -> list[str]:
+    """Return train.py's options for the channels in data: 6 steps an epoch, a checkpoint every 4."""
+    values = {
+        "train": data / "train",
+        "validation": data / "validation",
+        "model-dir": out / "model",
+        "output-data-dir": out / "data",
+        "checkpoint-dir": out / "checkpoints",
+        "epochs": 4,
+        "batch-size": 8,
+        "checkpoint-every": 4,
+    } | others
+    return [f"--{name}={value}" for name, value in values.items()]
+
+
+def run(arguments: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run train.py to its end, with no SM_* variable but the given ones."""
+    return _run([sys.executable, str(TRAIN), *arguments], environment)
+
+
+def run_signalled(number: str, moment: str, arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run train.py with a signal (SIGTERM, SIGKILL) at a moment such as "fsync:3" or "epoch=2:1"."""
+    return _run([sys.executable, "-c", SIGNALLED, number, moment, str(TRAIN), *arguments], {})
+
+
+def _run(command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("SM_")}
+    for name in ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"):
+        inherited.pop(name, None)
+    return subprocess.run(command, capture_output=True, text=True, env=inherited | environment, timeout=120)
