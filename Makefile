@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 unexport PYTHONDONTWRITEBYTECODE
 unexport PYTHONPATH
 
-.PHONY: env run test lint bench lab clean
+.PHONY: env run test lint normalize bench lab clean
 
 env: $(STAMP)  ## set up .venv; redone when requirements.txt changes
 
@@ -29,15 +29,20 @@ test: env  ## all tests
 
 lint: env  ## ruff and mypy
 	$(BIN)/ruff check
-	$(BIN)/ruff format --check
+	$(BIN)/ruff format --check --exclude '*.ipynb'
+	$(BIN)/ruff format --check --line-length 92 $(NOTEBOOKS)
 	$(BIN)/mypy
 	$(BIN)/mypy notebooks/dataset.py notebooks/figures.py notebooks/progress.py
 
+normalize: env  ## run the course and store its outputs in the notebooks
+	$(BIN)/python notebooks/course.py
+	$(BIN)/python notebooks/normalize.py --from build
+
 bench: env  ## benchmarks: ratios, medians, spread
-	$(BIN)/python tests/bench/course.py
+	$(BIN)/python tests/bench/overhead.py
 
 lab: env  ## JupyterLab on the course
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode jupyterlab==4.5.0
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode jupyterlab==4.6.6
 	$(BIN)/jupyter lab notebooks
 
 clean:  ## stop localmode and remove what was built; .venv stays

@@ -15,10 +15,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from localmode import client
+from localmode import client, state
 from localmode.settings import LocalModeError, default_home
 
-__all__ = ["LocalModeError", "interrupt", "set_spot_capacity", "start", "status", "stop"]
+__all__ = ["LocalModeError", "interrupt", "is_running", "set_spot_capacity", "start", "status", "stop"]
 
 
 def start(home: str | Path | None = None, runner: str | None = None) -> None:
@@ -36,6 +36,11 @@ def start(home: str | Path | None = None, runner: str | None = None) -> None:
 def stop(home: str | Path | None = None) -> None:
     """Stop the daemon, its training jobs and its endpoints; what it acknowledged stays on disk."""
     client.stop(_home(home))
+
+
+def is_running(home: str | Path | None = None) -> bool:
+    """Tell whether a daemon runs over the state directory."""
+    return state.is_running(_home(home))
 
 
 def status(home: str | Path | None = None) -> dict[str, Any]:

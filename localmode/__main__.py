@@ -10,7 +10,7 @@ from pathlib import Path
 
 from localmode import client
 from localmode.settings import RUNNERS, LocalModeError, default_home
-from localmode.state import is_running
+from localmode.state import claim, is_running
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -65,7 +65,7 @@ def _env(options: argparse.Namespace, home: Path) -> int:
     client.ensure_daemon(client.settings_for(home, None))
     for name, value in client.environment(home).items():
         print(f"export {name}={shlex.quote(value)}")
-    print("unset AWS_PROFILE AWS_SESSION_TOKEN")
+    print("unset", *client.misleading())
     return 0
 
 
@@ -92,7 +92,7 @@ def _stop(options: argparse.Namespace, home: Path) -> int:
 def _serve(options: argparse.Namespace, home: Path) -> int:
     from localmode import daemon  # only the daemon itself needs moto
 
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    claim(home)
     return daemon.main(client.settings_for(home, None))
 
 

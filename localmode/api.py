@@ -7,6 +7,7 @@ README's table of operations is checked against.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from localmode.jobs import TrainingJobs
 from localmode.settings import Settings
 from localmode.shapes import ApiError, validate
 from localmode.storage import Storage
-from localmode.training import TrainingJob
+from localmode.training import DEFAULT_MAX_RUNTIME, TrainingJob
 
 Request = dict[str, Any]
 Operation = Callable[["SageMaker", Request], Request]
@@ -41,6 +42,14 @@ _ECHOED = (  # members of CreateTrainingJob that DescribeTrainingJob gives back 
     "EnableNetworkIsolation",
     "EnableInterContainerTrafficEncryption",
     "EnableManagedSpotTraining",
+)
+
+_UNSUPPORTED_OF_CONFIG = (
+    "AsyncInferenceConfig",
+    "DataCaptureConfig",
+    "EnableNetworkIsolation",
+    "ExplainerConfig",
+    "ShadowProductionVariants",
 )
 
 _SUMMARY = (
@@ -83,8 +92,7 @@ class SageMaker:
         """Carry out one operation; raise ApiError where SageMaker would answer with an error."""
         if name not in OPERATIONS:
             raise ApiError("UnknownOperationException", f"localmode does not implement sagemaker:{name}")
-        validate(name, request)
-        return OPERATIONS[name](self, request)
+        return OPERATIONS[name](self, validate(name, request))
 
 
 class Register:
@@ -94,7 +102,7 @@ class Register:
         self._journal = journal
         self._settings = settings
         self._kind, self._title, self._prefix = kind, title, prefix
-        self._entries = journal.load()
+        self._entries = journal.load(dict)
         self._lock = threading.RLock()
 
     def arn(self, name: str) -> str:
@@ -152,7 +160,7 @@ def _page(
         reverse=request.get("SortOrder", default_order) == "Descending",
     )
     token = request.get("NextToken", "0")
-    if not token.isdecimal():
+    if not re.fullmatch("[0-9]{1,9}", token):
         raise ApiError("ValidationException", f"Invalid NextToken {token!r}")
     start, count = int(token), request.get("MaxResults", 10)
     page: Request = {member: found[start : start + count]}
@@ -200,6 +208,7 @@ def describe(job: TrainingJob, settings: Settings) -> Request:
         "SecondaryStatusTransitions": [dict(transition) for transition in record.transitions],
         **{member: record.request[member] for member in _ECHOED if record.request.get(member) not in (None, {})},
     }
+    answer.setdefault("StoppingCondition", {"MaxRuntimeInSeconds": DEFAULT_MAX_RUNTIME})
     for flag in _ECHOED[-3:]:
         answer.setdefault(flag, False)
     started = [attempt.downloading for attempt in record.attempts if attempt.downloading is not None]
@@ -262,12 +271,12 @@ def _training_job(sagemaker: SageMaker, name: str) -> TrainingJob:
 @operation
 def create_model(sagemaker: SageMaker, request: Request) -> Request:
     """Register a model: an archive in S3 and the image that serves it."""
-    container: Request = request.get("PrimaryContainer") or next(iter(request.get("Containers", [])), {})
-    if not container.get("ModelDataUrl"):
-        raise ApiError(
-            "ValidationException",
-            "localmode serves a model from PrimaryContainer.ModelDataUrl; there is none",
-        )
+    containers = [
+        *request.get("Containers", []),
+        *([request["PrimaryContainer"]] if "PrimaryContainer" in request else []),
+    ]
+    if len(containers) != 1 or not containers[0].get("ModelDataUrl"):
+        raise ApiError("ValidationException", "localmode serves a model of one container with a ModelDataUrl")
     entry = {
         "EnableNetworkIsolation": False,
         **{key: value for key, value in request.items() if key != "Tags"},
@@ -299,6 +308,9 @@ def delete_model(sagemaker: SageMaker, request: Request) -> Request:
 @operation
 def create_endpoint_config(sagemaker: SageMaker, request: Request) -> Request:
     """Register an endpoint configuration."""
+    for member in _UNSUPPORTED_OF_CONFIG:
+        if request.get(member):
+            raise ApiError("ValidationException", f"localmode does not do this: {member}. On AWS it would be accepted.")
     variants = request["ProductionVariants"]
     if len(variants) != 1 or "ModelName" not in variants[0]:
         raise ApiError("ValidationException", "localmode serves one production variant with a ModelName")

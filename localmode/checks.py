@@ -3,16 +3,17 @@ what localmode does not do, which is never ignored."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from localmode.instance import OPT_ML
 from localmode.settings import Settings
 from localmode.shapes import ApiError
 from localmode.storage import Storage, StorageError, parse_uri
+from localmode.training import DEFAULT_MAX_RUNTIME
 
 Request = dict[str, Any]
 
-_DEFAULT_MAX_RUNTIME = 86400
 _UNSUPPORTED = (  # paths into the request that must be absent or false
     "EnableNetworkIsolation",
     "ResourceConfig.InstanceGroups",
@@ -20,6 +21,8 @@ _UNSUPPORTED = (  # paths into the request that must be absent or false
     "ResourceConfig.KeepAlivePeriodInSeconds",
     "ResourceConfig.TrainingPlanArn",
     "ServerlessJobConfig",
+    "MlflowConfig",
+    "TensorBoardOutputConfig",
     "ModelPackageConfig",
     "DebugRuleConfigurations",
     "ProfilerRuleConfigurations",
@@ -33,7 +36,12 @@ def check_training_job(request: Request, storage: Storage, settings: Settings) -
     for path in _UNSUPPORTED:
         if _look_up(request, path):
             raise _refusal(path)
+    for member in ("algorithmSpecification", "resourceConfig"):  # optional in the model, for serverless jobs
+        if member[0].upper() + member[1:] not in request:
+            fault = f"Value null at '{member}' failed to satisfy constraint: Member must not be null"
+            raise ApiError("ValidationException", f"1 validation error detected: {fault}")
     algorithm = request["AlgorithmSpecification"]
+    _check_metrics(algorithm.get("MetricDefinitions", []))
     if bool(algorithm.get("TrainingImage")) == bool(algorithm.get("AlgorithmName")):
         raise ApiError("ValidationException", "Specify either TrainingImage or AlgorithmName, not both or none")
     if algorithm.get("TrainingInputMode", "File") != "File":
@@ -42,6 +50,17 @@ def check_training_job(request: Request, storage: Storage, settings: Settings) -
         raise _refusal("an InstanceCount above 1")
     _check_times(request)
     _check_storage(request, storage, settings)
+
+
+def _check_metrics(definitions: list[dict[str, str]]) -> None:
+    for definition in definitions:
+        try:
+            re.compile(definition["Regex"])
+        except re.error as error:
+            name, regex = definition["Name"], definition["Regex"]
+            raise ApiError(
+                "ValidationException", f"The Regex {regex!r} of metric {name!r} is invalid: {error}"
+            ) from error
 
 
 def _refusal(feature: str) -> ApiError:
@@ -57,7 +76,7 @@ def _look_up(request: Request, path: str) -> Any:
 
 def _check_times(request: Request) -> None:
     condition = request.get("StoppingCondition", {})
-    runtime = condition.get("MaxRuntimeInSeconds", _DEFAULT_MAX_RUNTIME)
+    runtime = condition.get("MaxRuntimeInSeconds", DEFAULT_MAX_RUNTIME)
     wait = condition.get("MaxWaitTimeInSeconds")
     if request.get("EnableManagedSpotTraining"):
         if wait is None or wait < runtime:
@@ -93,6 +112,8 @@ def _check_channel(channel: Request, storage: Storage, settings: Settings) -> No
     source = channel["DataSource"].get("S3DataSource")
     if source is None:
         raise _refusal(f"a file system data source (channel {name})")
+    if name in (".", ".."):  # the pattern of the API would allow them
+        raise ApiError("ValidationException", f"A channel cannot be called {name!r}: it is a directory's name")
     for member, accepted in (
         (source["S3DataType"], "S3Prefix"),
         (source.get("S3DataDistributionType", "FullyReplicated"), "FullyReplicated"),

@@ -15,9 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from localmode.settings import LocalModeError, Settings, default_home, from_environment
-from localmode.state import is_running, read_state, take_lock
+from localmode.state import claim, is_home, is_running, read_state, wait_until_gone
 
-_CLEARED = ("AWS_PROFILE", "AWS_SESSION_TOKEN")  # they would lead away from the daemon
+_MISLEADING = (  # they would lead away from the daemon
+    "AWS_PROFILE",
+    "AWS_DEFAULT_PROFILE",
+    "AWS_SESSION_TOKEN",
+    "AWS_SECURITY_TOKEN",
+    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
+)
 _SDK_DEFAULTS = "sagemaker-config.yaml"
 
 
@@ -25,8 +31,7 @@ def ensure_daemon(settings: Settings) -> bool:
     """Start a daemon unless one runs; return whether one was started. Raise LocalModeError if it cannot start."""
     home = settings.home
     try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        home.chmod(0o700)
+        claim(home)
         (home / "logs").mkdir(exist_ok=True)
         with _one_starter(home):
             if is_running(home):
@@ -41,7 +46,8 @@ def ensure_daemon(settings: Settings) -> bool:
 def environment(home: Path) -> dict[str, str]:
     """Return the variables by which any AWS client finds the daemon; raise LocalModeError if none runs."""
     state = _running_state(home)
-    bypass = [part for part in os.environ.get("NO_PROXY", "").split(",") if part and part != "127.0.0.1"]
+    bypass = [part for name in ("NO_PROXY", "no_proxy") for part in os.environ.get(name, "").split(",") if part]
+    no_proxy = ",".join(dict.fromkeys([*bypass, "127.0.0.1"]))
     return {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{state['port']}",
         "AWS_ACCESS_KEY_ID": state["access_key"],
@@ -50,14 +56,21 @@ def environment(home: Path) -> dict[str, str]:
         "AWS_REGION": state["region"],
         "AWS_EC2_METADATA_DISABLED": "true",
         "SAGEMAKER_USER_CONFIG_OVERRIDE": str(home / _SDK_DEFAULTS),
-        "NO_PROXY": ",".join([*bypass, "127.0.0.1"]),
+        "NO_PROXY": no_proxy,
+        "no_proxy": no_proxy,  # wins where both are set
     }
+
+
+def misleading() -> list[str]:
+    """Return the names of variables that would lead AWS clients away from the daemon."""
+    own_addresses = [name for name in os.environ if name.startswith("AWS_ENDPOINT_URL_")]  # of single services
+    return [*_MISLEADING, *sorted(own_addresses)]
 
 
 def point_here(home: Path) -> None:
     """Make this process's AWS clients, from now on, talk to the daemon."""
     os.environ.update(environment(home))
-    for name in _CLEARED:
+    for name in misleading():
         os.environ.pop(name, None)
     import boto3
 
@@ -93,20 +106,21 @@ def stop(home: Path) -> bool:
     """Stop the daemon and wait until it and all that it started are gone; False if none runs."""
     if not is_running(home):
         return False
-    command(home, "stop")
-    lock = take_lock(home, wait=True)
-    assert lock is not None
-    lock.close()
+    with _one_starter(home):  # a start that comes meanwhile does not join a daemon that is about to end
+        if not is_running(home):
+            return False
+        command(home, "stop")
+        wait_until_gone(home)
     return True
 
 
 def reset(home: Path) -> None:
     """Stop the daemon and delete its state: jobs, objects, logs."""
-    stop(home)
     if not home.exists():
         return
-    if not (home / "daemon.lock").exists() and any(home.iterdir()):
+    if not is_home(home):
         raise LocalModeError(f"{home} is not localmode's state directory; nothing was deleted")
+    stop(home)
     shutil.rmtree(home)
 
 

@@ -21,7 +21,7 @@ from localmode.runner import LocalInstances
 from localmode.server import Application, Command, bind, serve_on
 from localmode.services import Services
 from localmode.settings import LocalModeError, Settings
-from localmode.state import STATE_FILE, read_state, take_lock
+from localmode.state import STATE_FILE, is_running, read_state, take_lock
 from localmode.storage import Storage
 
 _log = logging.getLogger(__name__)
@@ -115,6 +115,8 @@ class Daemon:
             "url": f"http://127.0.0.1:{self.port}",
             "home": str(self._settings.home),
             "runner": self._instances.runner,
+            "default_bucket": self._settings.default_bucket,
+            "role_arn": self._settings.role_arn,
             "uptime_seconds": round(time.time() - self._started, 1),
             "training_jobs": {job.record.name: job.record.secondary_status for job in unfinished},
             "endpoints": {record["EndpointName"]: record["EndpointStatus"] for record in self._endpoints.all()},
@@ -142,15 +144,14 @@ def main(settings: Settings) -> int:
     threading.excepthook = lambda failure: _log.error(
         "in thread %s", failure.thread and failure.thread.name, exc_info=failure.exc_value
     )
-    lock = take_lock(settings.home)
-    if lock is None:
+    if is_running(settings.home):
         print(f"a daemon is running over {settings.home} already", flush=True)
         return 1
-    with lock:
-        try:
-            daemon = Daemon(settings)
-        except (LocalModeError, OSError) as error:
-            print(error, flush=True)
-            return 1
-        daemon.run()
+    take_lock(settings.home)
+    try:
+        daemon = Daemon(settings)
+    except (LocalModeError, OSError) as error:
+        print(error, flush=True)
+        return 1
+    daemon.run()
     return 0

@@ -9,14 +9,15 @@ import re
 import shutil
 import threading
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from localmode.settings import LocalModeError
 
+Resource = TypeVar("Resource")
 _PLAIN_SEGMENT = re.compile(r"[^\x00-\x1f\x7f/\\:]{1,200}")
 
 
@@ -65,13 +66,13 @@ class Journal:
         (self._directory / f"{name}.json").unlink(missing_ok=True)
         sync_directory(self._directory)
 
-    def load(self) -> dict[str, dict[str, Any]]:
-        """Read every document; raise LocalModeError for one that cannot be read."""
+    def load(self, read: Callable[[dict[str, Any]], Resource]) -> dict[str, Resource]:
+        """Return what `read` makes of every document; raise LocalModeError for one that cannot be read."""
         documents = {}
         for path in sorted(self._directory.glob("*.json")):
             try:
-                documents[path.stem] = dict(json.loads(path.read_bytes()))
-            except (ValueError, TypeError) as error:
+                documents[path.stem] = read(json.loads(path.read_bytes()))
+            except (ValueError, TypeError, LookupError) as error:
                 raise LocalModeError(
                     f"{path} is damaged ({error}); move it away to start without this resource"
                 ) from error

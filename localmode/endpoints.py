@@ -107,7 +107,7 @@ class Endpoints:
         self._journal = journal
         self._lock = threading.RLock()
         self._endpoints: dict[str, Endpoint] = {}
-        for name, record in journal.load().items():
+        for name, record in journal.load(dict).items():
             if record["EndpointStatus"] == "Deleting":
                 journal.delete(name)
             else:

@@ -25,8 +25,8 @@ class TrainingJobs:
         self._closing = False
         self._changed = False
         self._jobs: dict[str, TrainingJob] = {}
-        for name, document in journal.load().items():
-            self._jobs[name] = self._make(Record.from_json(document))
+        for name, record in journal.load(Record.from_json).items():
+            self._jobs[name] = self._make(record)
         for job in self.all():
             job.lose_host()
         self._timer = threading.Thread(target=self._watch, name="job timer", daemon=True)
@@ -36,12 +36,18 @@ class TrainingJobs:
         """Accept a job, and start it; None if there is one of that name."""
         arn = self._settings.arn("training-job", name)
         job = self._make(Record(name=name, arn=arn, request=request, created=time.time()))
-        with self._wake:
-            if name in self._jobs:
-                return None
-            self._jobs[name] = job
-        job.start()
-        self._notify()
+        with job.changed:  # whoever finds it in the register waits until it has begun
+            with self._wake:
+                if name in self._jobs:
+                    return None
+                self._jobs[name] = job
+            try:
+                job.start()
+            except OSError:  # the disk refuses, so the job is not accepted
+                with self._wake:
+                    del self._jobs[name]
+                self._journal.delete(name)
+                raise
         return job
 
     def get(self, name: str) -> TrainingJob | None:

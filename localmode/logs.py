@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Callable
@@ -38,8 +39,9 @@ class Logs:
     def _restore(self, path: Path) -> None:
         stream = LogStream(path, unquote(path.stem), self._services)
         self._services.logs("CreateLogStream", logGroupName=GROUP, logStreamName=stream.name)
-        complete = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-        events = [json.loads(line) for line in complete]
+        complete, end, _ = path.read_bytes().rpartition(b"\n")
+        os.truncate(path, len(complete + end))  # a line that was being written when the daemon was killed
+        events = [json.loads(line) for line in complete.splitlines()]
         for start in range(0, len(events), _BATCH):
             stream.publish(events[start : start + _BATCH])
 

@@ -19,6 +19,7 @@ import socket
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from werkzeug.exceptions import HTTPException
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 from werkzeug.wsgi import get_input_stream
@@ -67,6 +68,8 @@ class Application:
             response = _xml_error(error) if service in ("s3", "iam", "sts") else _json_error(error)
         except LocalModeError as error:
             response = _json_error(ApiError("LocalModeError", str(error)))
+        except HTTPException as error:  # werkzeug's: the body is shorter than it says
+            response = _json_error(ApiError("BadRequest", error.description or "", error.code or 400))
         except OSError as error:
             _log.exception("%s %s", environ.get("REQUEST_METHOD"), environ.get("PATH_INFO"))
             failure = ApiError("InternalError", f"localmode could not write its state: {error}", 500)
@@ -80,19 +83,17 @@ class Application:
         """Return the service that a request is signed for; raise ApiError for one that may not come in."""
         if environ.get("HTTP_HOST") not in self._hosts:
             raise ApiError("AccessDenied", "localmode answers only under its own loopback address", 403)
-        key, service = environ.get("HTTP_X_LOCALMODE_KEY", ""), "localmode"
-        if not key:
-            signature = environ.get("HTTP_AUTHORIZATION", "")
-            if not signature:  # a presigned URL
-                signature = "Credential=" + Request(environ).args.get("X-Amz-Credential", "")
-            match = _CREDENTIAL.search(signature)
-            key, service = (match[1], match[2]) if match else ("", "")
+        key, service = _key_and_service(environ)
         if not secrets.compare_digest(key.encode(), self._access_key.encode()):
             raise ApiError(
                 "InvalidClientTokenId",
                 "the request does not carry localmode's access key; `python -m localmode env` shows it",
                 403,
             )
+        try:
+            environ.get("PATH_INFO", "").encode("latin-1").decode()
+        except UnicodeDecodeError as error:
+            raise ApiError("InvalidURI", "the path of the request is not UTF-8") from error
         return service
 
     def _answer(self, service: str, environ: dict[str, Any]) -> Response:
@@ -125,6 +126,20 @@ class Application:
         response = Response(body, content_type=content_type)
         response.headers["x-Amzn-Invoked-Production-Variant"] = "AllTraffic"
         return response
+
+
+def _key_and_service(environ: dict[str, Any]) -> tuple[str, str]:
+    """Return the access key that a request carries, and the service that it is signed for."""
+    if key := environ.get("HTTP_X_LOCALMODE_KEY"):
+        return key, "localmode"
+    signature = environ.get("HTTP_AUTHORIZATION", "")
+    if not signature:  # a presigned URL
+        query = Request(environ).args
+        if key := query.get("AWSAccessKeyId"):  # of signature version 2, boto3's default in us-east-1
+            return key, "s3"
+        signature = "Credential=" + query.get("X-Amz-Credential", "")
+    match = _CREDENTIAL.search(signature)
+    return (match[1], match[2]) if match else ("", "")
 
 
 class _Handler(WSGIRequestHandler):

@@ -41,15 +41,28 @@ def service_model(service: str = "sagemaker") -> ServiceModel:
     return botocore.session.get_session().get_service_model(service)
 
 
-def validate(operation: str, request: Any) -> None:
-    """Raise ApiError, worded as SageMaker words it, for a request that the operation's model does not allow."""
+def validate(operation: str, request: Any) -> dict[str, Any]:
+    """Return a request without what AWS ignores in it (null, and members that the operation's model does not know).
+
+    Raises ApiError, worded as SageMaker words it, for a request that the model does not allow.
+    """
     shape = service_model().operation_model(operation).input_shape
     if not isinstance(request, dict):
         raise ApiError("SerializationException", "The request is not a JSON object")
-    faults = list(_faults(shape, request, "")) if shape is not None else []
+    faults = list(_faults(shape, request, ""))
     if faults:
         plural = "s" if len(faults) > 1 else ""
         raise ApiError("ValidationException", f"{len(faults)} validation error{plural} detected: {'; '.join(faults)}")
+    return dict(_known(shape, request))
+
+
+def _known(shape: Shape, value: Any) -> Any:
+    if isinstance(shape, StructureShape):
+        members = {name: member for name, member in shape.members.items() if value.get(name) is not None}
+        return {name: _known(member, value[name]) for name, member in members.items()}
+    if isinstance(shape, ListShape):
+        return [_known(shape.member, item) for item in value]
+    return value
 
 
 def _faults(shape: Shape, value: Any, path: str) -> Iterator[str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from localmode.settings import LocalModeError
 
@@ -13,33 +14,53 @@ STATE_FILE = "daemon.json"
 _LOCK_FILE = "daemon.lock"
 
 
-def take_lock(home: Path, wait: bool = False) -> IO[str] | None:
-    """Take the lock that a daemon holds for life; None if one is running and `wait` is false."""
-    lock = (home / _LOCK_FILE).open("a")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        lock.close()
-        return None
-    return lock
+def claim(home: Path) -> None:
+    """Make a state directory; raise LocalModeError for one that holds something else, which is to stay as it is."""
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    names = [path.name for path in home.iterdir()]
+    if names and _LOCK_FILE not in names:
+        raise LocalModeError(f"{home} is not localmode's state directory; choose a new or an empty one")
+    (home / _LOCK_FILE).touch()  # before anything else, so that others see whose it is
+    home.chmod(0o700)
+
+
+def is_home(directory: Path) -> bool:
+    """Tell whether a directory is localmode's."""
+    return (directory / _LOCK_FILE).is_file()
+
+
+def take_lock(home: Path) -> None:
+    """Take the lock that a daemon holds until its process has ended; wait for those who only look."""
+    fcntl.flock(os.open(home / _LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600), fcntl.LOCK_EX)
 
 
 def is_running(home: Path) -> bool:
-    """Tell whether a daemon runs over a state directory."""
-    if not home.is_dir():
+    """Tell whether a daemon runs over a directory; no trace is left in it."""
+    if not is_home(home):
         return False
-    lock = take_lock(home)
-    if lock is not None:
-        lock.close()
-    return lock is None
+    with (home / _LOCK_FILE).open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def wait_until_gone(home: Path) -> None:
+    """Wait for the end of the daemon of a state directory."""
+    with (home / _LOCK_FILE).open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
 
 
 def read_state(home: Path) -> dict[str, Any]:
-    """Return what the last daemon wrote about itself; empty if there was none."""
+    """Return what the last daemon wrote about itself; empty if there was none. Raise LocalModeError if damaged."""
     path = home / STATE_FILE
     try:
-        return dict(json.loads(path.read_text()))
+        state = json.loads(path.read_bytes())
+        if state["port"] not in range(1, 1 << 16) or not isinstance(state["access_key"] + state["secret_key"], str):
+            raise ValueError("port or keys make no sense")
+        return dict(state)
     except FileNotFoundError:
         return {}
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, LookupError) as error:
         raise LocalModeError(f"{path} is damaged; stop localmode, delete the file and start again") from error

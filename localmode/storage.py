@@ -98,7 +98,8 @@ class Storage:
             if "partNumber" not in query and "uploads" not in query:
                 self._refresh(bucket, key)
         elif "delete" in query:
-            for deleted in ElementTree.fromstring(response.data).iterfind("{*}Deleted/{*}Key"):
+            environ["wsgi.input"].seek(0)  # the answer does not name them if it is to be quiet
+            for deleted in ElementTree.parse(environ["wsgi.input"]).iterfind("{*}Object/{*}Key"):
                 self._refresh(bucket, deleted.text or "")
         elif not query and environ["REQUEST_METHOD"] == "PUT":
             self.files.create_bucket(bucket)
@@ -133,7 +134,7 @@ class Storage:
     def _put(self, bucket: str, key: str, file: IO[bytes], headers: dict[str, str]) -> None:
         size = file.seek(0, 2)
         file.seek(0)
-        sent = {"Content-Type": _DEFAULT_TYPE, **headers, "Content-Length": str(size)}
+        sent = {"content-type": _DEFAULT_TYPE, **headers, "content-length": str(size)}
         response = self._services.call("s3", "PUT", _path(bucket, key), sent, body=file)
         if response.status_code >= 300:
             raise StorageError(f"s3://{bucket}/{key}: {response.get_data(as_text=True)[:300]}")

@@ -21,7 +21,7 @@ from localmode.spot import AttemptTimes
 
 _NO_CAPACITY = "Insufficient capacity error from EC2 while launching instances, retrying!"
 _FINAL = ("Completed", "Failed", "Stopped")
-_DEFAULT_MAX_RUNTIME = 86400
+DEFAULT_MAX_RUNTIME = 86400
 MAX_FAILURE_REASON = 1024
 
 
@@ -128,7 +128,7 @@ class TrainingJob:
         if self._running and self.record.attempts[-1].training is not None:
             now = self._clock()
             before = sum(attempt.used(now) for attempt in self.record.attempts[:-1])
-            allowed = condition.get("MaxRuntimeInSeconds", _DEFAULT_MAX_RUNTIME) - before
+            allowed = condition.get("MaxRuntimeInSeconds", DEFAULT_MAX_RUNTIME) - before
             limits.append(((self.record.attempts[-1].downloading or now) + allowed, "MaxRuntimeExceeded"))
         return limits
 

@@ -13,6 +13,8 @@ import logging
 import re
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +70,8 @@ def main(arguments: list[str] | None = None) -> int:
     _show_outputs()
     try:
         refuse_unknown(parameters, notebooks)
-        seconds = {path.stem: execute(path, options.output / path.name, parameters) for path in notebooks}
+        with _daemon_left_as_found() if parameters.get("mode") != "aws" else nullcontext():
+            seconds = {path.stem: execute(path, options.output / path.name, parameters) for path in notebooks}
     except UnknownParameterError as error:
         parser.error(str(error))
     except PapermillExecutionError as error:
@@ -78,6 +81,19 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{stem:<28}{taken:6.1f} s")
     print(f"{'together':<28}{sum(seconds.values()):6.1f} s   executed notebooks: {options.output}")
     return 0
+
+
+@contextmanager
+def _daemon_left_as_found() -> Iterator[None]:
+    """Stop the daemon that the notebooks start, unless it was there before; its state stays on disk."""
+    import localmode
+
+    before = localmode.is_running()
+    try:
+        yield
+    finally:
+        if not before:
+            localmode.stop()
 
 
 def _show_outputs() -> None:

@@ -32,7 +32,7 @@ def normalize(notebook: Any) -> Any:
         cell.metadata = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
         if cell.cell_type == "code":
             count += 1
-            cell.execution_count = count if cell.outputs else None
+            cell.execution_count = count
             cell.outputs = _merge_streams([_normalize_output(output, count) for output in cell.outputs])
     return nbformat.from_dict(notebook)
 

@@ -1,0 +1,109 @@
+"""Fixtures for the tests of localmode."""
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+RUNNERS = ["namespace", "rewrite"] if sys.platform == "linux" else ["rewrite"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left_running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Whatever the tests start under their temporary directory is gone when they end."""
+    yield
+    if sys.platform == "linux":
+        from local import processes_naming
+
+        assert processes_naming(str(tmp_path_factory.getbasetemp())) == []
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    """A resource name of the test's own."""
+    words = re.sub("[^a-zA-Z0-9]+", "-", request.node.name.removeprefix("test_"))
+    return f"{words[-50:].strip('-')}-{abs(hash(request.node.nodeid)) % 100000}"
+
+
+@pytest.fixture(scope="session")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Daemon"]:  # noqa: F821
+    """One daemon for all tests that leave it running."""
+    from local import Daemon
+
+    daemon = Daemon(tmp_path_factory.mktemp("daemon") / "home").start()
+    yield daemon
+    daemon.stop()
+
+
+@pytest.fixture
+def new_daemon(tmp_path: Path) -> Iterator[Callable[..., "Daemon"]]:  # noqa: F821
+    """Make daemons (not yet started) that the test may kill."""
+    from local import Daemon
+
+    made: list[Daemon] = []
+
+    def make(home: Path = tmp_path / "home", **settings: str) -> Daemon:
+        made.append(Daemon(home, **settings))
+        return made[-1]
+
+    yield make
+    for daemon in made:
+        daemon.cli("stop")
+
+
+@pytest.fixture(scope="session")
+def rooms_by_runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], "Rooms"]]:  # noqa: F821
+    """The rooms in this process, one set for each runner; moto, and so S3 and the logs, they share."""
+    from local import BUCKET, Rooms
+
+    from localmode.logs import Logs
+    from localmode.services import Services
+    from localmode.settings import Settings
+    from localmode.storage import Storage
+
+    root = tmp_path_factory.mktemp("rooms")
+    services = Services(Settings(home=root))
+    storage = Storage(root / "s3", services)
+    services.call("s3", "PUT", f"/{BUCKET}", {})
+    storage.files.create_bucket(BUCKET)
+    logs = Logs(root / "logs", services)
+    made: dict[str, Rooms] = {}
+
+    def make(runner: str) -> Rooms:
+        if runner not in made:
+            made[runner] = Rooms(root / runner, services, storage, logs, runner)
+        return made[runner]
+
+    yield make
+    for rooms in made.values():
+        rooms.jobs.close()
+
+
+@pytest.fixture(params=RUNNERS)
+def rooms(request: pytest.FixtureRequest, rooms_by_runner: Callable[[str], "Rooms"]) -> "Rooms":  # noqa: F821
+    """The rooms in this process, with each runner in turn."""
+    return rooms_by_runner(request.param)
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> Iterator["Pipe"]:  # noqa: F821
+    """A pipe from a job's container to the test."""
+    from local import Pipe
+
+    pipe = Pipe(tmp_path / "pipe")
+    yield pipe
+    pipe.close()
+
+
+@pytest.fixture
+def order(tmp_path: Path) -> Iterator["Pipe"]:  # noqa: F821
+    """A pipe from the test to a job's container."""
+    from local import Pipe
+
+    pipe = Pipe(tmp_path / "order")
+    yield pipe
+    pipe.close()

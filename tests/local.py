@@ -1,0 +1,248 @@
+"""What the tests of localmode share: the rooms in this process, daemons as processes, jobs that do next to nothing."""
+
+import http.client
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+from localmode.jobs import TrainingJobs
+from localmode.logs import Logs
+from localmode.runner import LocalInstances
+from localmode.services import Services
+from localmode.settings import Settings
+from localmode.storage import Storage
+from localmode.training import Record, TrainingJob
+
+BUCKET = "sagemaker-us-east-1-123456789012"
+ROLE = "arn:aws:iam::123456789012:role/LocalModeExecutionRole"
+SOON = 30  # seconds; what has not happened by then is a failure
+GRACE = 0.3
+
+
+def job_request(name: str, *command: str, **members: Any) -> dict[str, Any]:
+    """Return a CreateTrainingJob request for a container that runs `command` (at most a shell, no image)."""
+    algorithm = {"TrainingImage": "none", "TrainingInputMode": "File", "ContainerEntrypoint": list(command or ["true"])}
+    return {
+        "TrainingJobName": name,
+        "AlgorithmSpecification": algorithm | members.pop("algorithm", {}),
+        "RoleArn": ROLE,
+        "OutputDataConfig": {"S3OutputPath": f"s3://{BUCKET}/out"},
+        "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1},
+        "StoppingCondition": {"MaxRuntimeInSeconds": 600},
+        **members,
+    }
+
+
+def spot_request(name: str, *command: str, **members: Any) -> dict[str, Any]:
+    """The same on Spot, with checkpoints under s3://BUCKET/checkpoints/NAME."""
+    condition = {"MaxRuntimeInSeconds": 600, "MaxWaitTimeInSeconds": 600}
+    spot = {"EnableManagedSpotTraining": True, "StoppingCondition": condition}
+    checkpoints = {"CheckpointConfig": {"S3Uri": f"s3://{BUCKET}/checkpoints/{name}"}}
+    return job_request(name, *command, **(spot | checkpoints | members))
+
+
+def channel(name: str, prefix: str) -> dict[str, Any]:
+    source = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{BUCKET}/{prefix}"}
+    return {"ChannelName": name, "DataSource": {"S3DataSource": source}}
+
+
+class Pipe:
+    """A named pipe by which a job's container tells the test where it is, or the test the container."""
+
+    def __init__(self, path: Path) -> None:
+        os.mkfifo(path)
+        self.path = path
+        self._descriptor = os.open(path, os.O_RDWR)
+        self._rest = b""
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def line(self) -> str:
+        """Wait for the next line and return it."""
+        while b"\n" not in self._rest:
+            ready, _, _ = select.select([self._descriptor], [], [], SOON)
+            assert ready, "the container said nothing"
+            self._rest += os.read(self._descriptor, 4096)
+        line, _, self._rest = self._rest.partition(b"\n")
+        return line.decode()
+
+    def send(self, line: str) -> None:
+        os.write(self._descriptor, f"{line}\n".encode())
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+class Rooms:
+    """Storage, logs, instances and jobs in this process, without a daemon around them."""
+
+    def __init__(self, home: Path, services: Services, storage: Storage, logs: Logs, runner: str) -> None:
+        from localmode.disk import Journal
+
+        settings = Settings(home=home, runner=runner, grace_seconds=GRACE)
+        home.mkdir()
+        (home / "new").mkdir()
+        self.services, self.storage, self.logs = services, storage, logs
+        self.instances = LocalInstances(settings, storage, logs, {"AWS_REGION": "us-east-1"})
+        self.jobs = TrainingJobs(settings, Journal(home / "jobs", home / "new"), self.instances)
+
+    def create(self, request: dict[str, Any]) -> TrainingJob:
+        job = self.jobs.create(request["TrainingJobName"], request)
+        assert job is not None
+        return job
+
+    def run(self, request: dict[str, Any]) -> Record:
+        """Run a job to its end."""
+        return ended(self.create(request))
+
+    def log(self, record: Record) -> list[str]:
+        """Return the lines of a job's log, as CloudWatch Logs has them."""
+        stream = f"{record.name}/algo-1-{int(record.created)}"
+        group = "/aws/sagemaker/TrainingJobs"
+        answer = self.services.logs("GetLogEvents", logGroupName=group, logStreamName=stream, startFromHead=True)
+        return [event["message"] for event in answer["events"]]
+
+
+def ended(job: TrainingJob) -> Record:
+    """Wait for the end of a job."""
+    with job.changed:
+        assert job.changed.wait_for(lambda: job.is_final, SOON), f"still {job.record.secondary_status}"
+    return job.record
+
+
+def reached(job: TrainingJob, status: str, attempts: int = 1) -> None:
+    """Wait for a secondary status in a given attempt."""
+    with job.changed:
+        assert job.changed.wait_for(
+            lambda: job.record.secondary_status == status and len(job.record.attempts) >= attempts, SOON
+        ), f"still {job.record.secondary_status}"
+
+
+class Daemon:
+    """A daemon over a state directory of its own, its command line and its clients."""
+
+    def __init__(self, home: Path, **settings: str) -> None:
+        self.home = home
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("AWS_", "LOCALMODE_", "SAGEMAKER_")) and name != "PYTHONDONTWRITEBYTECODE"
+        }
+        self.environment = {**kept, "LOCALMODE_HOME": str(home), "LOCALMODE_GRACE_SECONDS": str(GRACE), **settings}
+        self._clients: dict[str, Any] = {}
+
+    def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run `python -m localmode ...` to its end."""
+        command = [sys.executable, "-m", "localmode", *arguments]
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=SOON)
+
+    def start(self) -> "Daemon":
+        result = self.cli("start")
+        assert result.returncode == 0, result.stderr
+        self._clients.clear()
+        return self
+
+    def stop(self) -> None:
+        result = self.cli("stop")
+        assert result.returncode == 0, result.stderr
+
+    def kill(self) -> None:
+        """SIGKILL, as if the machine's power went; return when all that it started is gone as well."""
+        numbers = [self.pid, *(int(found.partition(":")[0]) for found in processes_naming(str(self.home)))]
+        descriptors = []
+        for number in set(numbers):
+            with suppress(ProcessLookupError):
+                descriptors.append(os.pidfd_open(number))
+        os.kill(self.pid, signal.SIGKILL)
+        for descriptor in descriptors:
+            assert select.select([descriptor], [], [], SOON)[0], "something outlives the daemon"
+            os.close(descriptor)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        return dict(json.loads((self.home / "daemon.json").read_text()))
+
+    @property
+    def pid(self) -> int:
+        return int(self.state["pid"])
+
+    @property
+    def port(self) -> int:
+        return int(self.state["port"])
+
+    def client(self, service: str) -> Any:
+        """Return a boto3 client that needs no environment variable."""
+        if service not in self._clients:
+            self._clients[service] = boto3.client(
+                service,
+                region_name="us-east-1",
+                endpoint_url=f"http://127.0.0.1:{self.port}",
+                aws_access_key_id=self.state["access_key"],
+                aws_secret_access_key=self.state["secret_key"],
+                config=Config(retries={"total_max_attempts": 1}, max_pool_connections=20),
+            )
+        return self._clients[service]
+
+    @property
+    def sagemaker(self) -> Any:
+        return self.client("sagemaker")
+
+    @property
+    def s3(self) -> Any:
+        return self.client("s3")
+
+    def request(
+        self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
+    ) -> tuple[int, http.client.HTTPMessage, bytes]:
+        """Send one raw request, signed for nothing."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=SOON)
+        try:
+            connection.request(method, path, body, headers or {})
+            response = connection.getresponse()
+            return response.status, response.headers, response.read()
+        finally:
+            connection.close()
+
+    def signed(self, service: str, **headers: str) -> dict[str, str]:
+        """Return headers of a request for a service, with a signature as far as localmode looks at it."""
+        scope = f"{self.state['access_key']}/20260101/us-east-1/{service}/aws4_request"
+        return {"Authorization": f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0", **headers}
+
+    def call(self, operation: str, body: Any) -> tuple[int, Any]:
+        """Call an operation of SageMaker with a raw body; return status and raw answer."""
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        headers = self.signed("sagemaker", **{"X-Amz-Target": f"SageMaker.{operation}"})
+        status, _, answer = self.request("POST", "/", content, headers)
+        return status, json.loads(answer)
+
+    def finished(self, name: str) -> dict[str, Any]:
+        """Wait for the end of a job and describe it."""
+        waiter = self.sagemaker.get_waiter("training_job_completed_or_stopped")
+        try:
+            waiter.wait(TrainingJobName=name, WaiterConfig={"Delay": 0.05, "MaxAttempts": int(SOON / 0.05)})
+        except Exception as error:  # noqa: BLE001 - a failed job is for the test to judge
+            assert "terminal failure state" in str(error), error
+        return dict(self.sagemaker.describe_training_job(TrainingJobName=name))
+
+
+def processes_naming(text: str) -> list[str]:
+    """Return the command lines of all processes that have `text` in their arguments or environment."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            arguments, environment = (process / "cmdline").read_bytes(), (process / "environ").read_bytes()
+        except OSError:  # gone meanwhile
+            continue
+        if text.encode() in arguments + environment and int(process.name) != os.getpid():
+            found.append(f"{process.name}: {arguments.replace(bytes(1), b' ').decode(errors='replace')}")
+    return found

@@ -1,0 +1,293 @@
+"""The mirror between a checkpoint directory and S3, round by round, and in jobs that run."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from local import BUCKET, Pipe, Rooms, ended, spot_request
+
+from localmode.checkpoints import Mirror, contained
+from localmode.storage import Storage, StorageError
+
+SHELL = ("/bin/bash", "-c")
+
+
+@dataclass
+class Site:
+    """A directory and the mirror over it, which moves only when `sync` is called."""
+
+    directory: Path
+    storage: Storage
+    prefix: str
+    said: list[str] = field(default_factory=list)
+
+    def mirror(self, prefix: str = "") -> Mirror:
+        return Mirror(self.directory, self.storage, BUCKET, prefix or self.prefix, self.said.append)
+
+    def write(self, name: str, content: str = "x") -> Path:
+        path = self.directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+        return path
+
+    def objects(self, prefix: str = "") -> dict[str, str]:
+        start = prefix or f"{self.prefix}/"
+        return {entry.key[len(start) :]: entry.path.read_text() for entry in self.storage.objects(BUCKET, start)}
+
+    def put(self, key: str, content: str = "x") -> None:
+        path = self.directory.parent / "object"
+        path.write_text(content)
+        self.storage.put_file(BUCKET, key, path)
+
+
+@pytest.fixture
+def site(rooms_by_runner: Callable[[str], Rooms], tmp_path: Path, name: str) -> Site:
+    directory = tmp_path / "checkpoints"
+    directory.mkdir()
+    return Site(directory, rooms_by_runner("rewrite").storage, f"mirror/{name}")
+
+
+def files(directory: Path) -> set[str]:
+    return {path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()}
+
+
+def test_new_files_are_uploaded(site: Site) -> None:
+    site.write("a", "1")
+    site.write("deep/b", "2")
+    site.mirror().sync()
+    assert site.objects() == {"a": "1", "deep/b": "2"}
+
+
+def test_changed_files_are_uploaded_again_and_others_not(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    mirror = site.mirror()
+    site.write("a", "1")
+    site.write("b", "1")
+    mirror.sync()
+    uploads = []
+    put_file = site.storage.put_file
+    monkeypatch.setattr(site.storage, "put_file", lambda *args: (uploads.append(args[1]), put_file(*args)))
+    site.write("a", "22")
+    mirror.sync()
+    mirror.sync()
+    assert uploads == [f"{site.prefix}/a"]
+    assert site.objects() == {"a": "22", "b": "1"}
+
+
+def test_a_file_replaced_by_one_of_the_same_size_and_time_is_uploaded_again(site: Site) -> None:
+    import os
+
+    mirror = site.mirror()
+    old = site.write("a", "1")
+    mirror.sync()
+    moment = old.stat().st_mtime_ns
+    new = site.write("new.sagemaker-ignore", "2")
+    os.utime(new, ns=(moment, moment))
+    new.replace(old)
+    mirror.sync()
+    assert site.objects() == {"a": "2"}
+
+
+def test_deleted_files_are_deleted_in_s3(site: Site) -> None:
+    mirror = site.mirror()
+    path = site.write("a")
+    site.write("b")
+    mirror.sync()
+    path.unlink()
+    mirror.sync()
+    assert set(site.objects()) == {"b"}
+
+
+def test_objects_put_into_s3_later_are_neither_pulled_nor_deleted(site: Site) -> None:
+    mirror = site.mirror()
+    site.write("a")
+    mirror.sync()
+    site.put(f"{site.prefix}/foreign")
+    mirror.sync()
+    assert set(site.objects()) == {"a", "foreign"}
+    assert "foreign" not in files(site.directory)
+
+
+def test_names_ending_in_sagemaker_ignore_stay_here(site: Site) -> None:
+    site.write("a.sagemaker-ignore")
+    site.mirror().sync()
+    assert site.objects() == {}
+
+
+def test_an_uploaded_file_has_its_mark_until_it_is_deleted(site: Site) -> None:
+    mirror = site.mirror()
+    path = site.write("a")
+    mirror.sync()
+    assert files(site.directory) == {"a", "a.sagemaker-uploaded"}
+    path.unlink()
+    mirror.sync()
+    assert files(site.directory) == set()
+
+
+def test_while_a_file_is_uploaded_its_mark_says_so(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(site.storage, "put_file", lambda *_: seen.append(files(site.directory)))
+    site.write("a")
+    site.mirror().sync()
+    assert seen == [{"a", "a.sagemaker-uploading"}]
+
+
+def test_a_file_that_changes_while_it_is_uploaded_is_uploaded_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror = site.mirror()
+    site.write("a", "1")
+    put_file = site.storage.put_file
+
+    def slow(*arguments: object) -> None:
+        put_file(*arguments)
+        site.write("a", "22")
+
+    monkeypatch.setattr(site.storage, "put_file", slow)
+    mirror.sync()
+    monkeypatch.undo()
+    mirror.sync()
+    assert site.objects() == {"a": "22"}
+
+
+def test_a_file_that_disappears_while_it_is_uploaded_is_no_error(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = site.write("a")
+    put_file = site.storage.put_file
+
+    def late(*arguments: object) -> None:
+        path.unlink()
+        put_file(*arguments)
+
+    monkeypatch.setattr(site.storage, "put_file", late)
+    site.mirror().sync()
+    assert files(site.directory) == set()
+
+
+def test_links_are_not_followed(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("s")
+    (site.directory / "link").symlink_to(tmp_path / "secret")
+    site.mirror().sync()
+    assert site.objects() == {}
+
+
+def test_restoring_brings_every_object_and_uploads_none_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.put(f"{site.prefix}/a", "1")
+    site.put(f"{site.prefix}/deep/b", "2")
+    mirror = site.mirror()
+    assert mirror.restore(lambda: None) == 2
+    assert (site.directory / "deep" / "b").read_text() == "2"
+    monkeypatch.setattr(site.storage, "put_file", lambda *_: pytest.fail("uploaded again"))
+    mirror.sync()
+
+
+def test_a_restored_file_that_is_deleted_is_deleted_in_s3(site: Site) -> None:
+    site.put(f"{site.prefix}/a")
+    mirror = site.mirror()
+    mirror.restore(lambda: None)
+    (site.directory / "a").unlink()
+    mirror.sync()
+    assert site.objects() == {}
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_neighbours_whose_names_begin_alike_are_left_alone(site: Site, slash: str) -> None:
+    site.put(f"{site.prefix}0/theirs")
+    mirror = site.mirror(site.prefix + slash)
+    assert mirror.restore(lambda: None) == 0
+    site.write("mine")
+    mirror.sync()
+    assert site.objects() == {"mine": "x"}
+    assert site.objects(f"{site.prefix}0/") == {"theirs": "x"}
+
+
+def test_objects_that_would_lie_outside_are_not_restored(site: Site) -> None:
+    site.put(f"{site.prefix}/../out")
+    with pytest.raises(StorageError, match="leads out"):
+        site.mirror().restore(lambda: None)
+
+
+@pytest.mark.parametrize(("name", "path"), [("a", "a"), ("a//b", "a/b"), ("/a", "a"), ("a/", None), ("", None)])
+def test_object_names_become_paths_inside_their_directory(tmp_path: Path, name: str, path: str | None) -> None:
+    assert contained(tmp_path, name) == (tmp_path / path if path else None)
+
+
+@pytest.mark.parametrize("name", ["..", "../a", "a/../b", ".", "a/.", "a\0b", "../"])
+def test_object_names_that_lead_out_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(StorageError):
+        contained(tmp_path, name)
+
+
+def test_a_bucket_that_is_gone_is_reported_and_tried_again(site: Site) -> None:
+    mirror = Mirror(
+        site.directory, site.storage, "no-such-bucket", "p", lambda line: (site.said.append(line), mirror._stop.set())
+    )
+    site.write("a")
+    mirror._run()
+    assert site.said == [
+        "localmode: checkpoints could not be uploaded, trying again: The S3 bucket 'no-such-bucket' does not exist"
+    ]
+
+
+# In jobs
+
+
+def test_a_job_resumes_from_what_was_mirrored_while_it_ran(rooms: Rooms, name: str, pipe: Pipe) -> None:
+    command = (
+        "cd /opt/ml/checkpoints; if [ -e a ]; then echo found $(cat a); exit; fi; echo 1 > a; "
+        f"until [ -e a.sagemaker-uploaded ]; do :; done; echo mirrored > {pipe}; sleep 600; true"
+    )
+    job = rooms.create(spot_request(name, *SHELL, command))
+    pipe.line()
+    rooms.jobs.interrupt(name, 0)
+    record = ended(job)
+    assert record.status == "Completed"
+    assert rooms.log(record) == ["found 1"]
+
+
+def test_nothing_is_uploaded_after_the_kill(
+    rooms: Rooms, name: str, pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploaded = []
+    put_file = rooms.storage.put_file
+    monkeypatch.setattr(rooms.storage, "put_file", lambda *args: (put_file(*args), uploaded.append(args[1])))
+    command = f"cd /opt/ml/checkpoints; echo up > {pipe}; i=0; while :; do i=$((i+1)); echo $i > f$((i % 7)); done"
+    job = rooms.create(spot_request(name, *SHELL, command))
+    pipe.line()
+    rooms.jobs.interrupt(name, 9999)
+    after = len(uploaded)
+    before = {entry.key: entry.path.read_bytes() for entry in rooms.storage.objects(BUCKET, f"checkpoints/{name}/")}
+    job.stop()
+    ended(job)
+    assert len(uploaded) == after
+    assert {e.key: e.path.read_bytes() for e in rooms.storage.objects(BUCKET, f"checkpoints/{name}/")} == before
+
+
+def test_what_is_written_on_sigterm_is_still_mirrored(rooms: Rooms, name: str, pipe: Pipe) -> None:
+    """The host lives until the end of the grace period; what the script saves in it counts."""
+    command = (
+        f"trap 'echo last > /opt/ml/checkpoints/a; exit 143' TERM; echo up > {pipe}; read x <> {pipe}.never & wait"
+    )
+    job = rooms.create(spot_request(name, *SHELL, command))
+    pipe.line()
+    rooms.jobs.interrupt(name, 9999)
+    job.stop()
+    ended(job)
+    assert [entry.path.read_text() for entry in rooms.storage.objects(BUCKET, f"checkpoints/{name}/")] == ["last\n"]
+
+
+def test_the_last_checkpoint_of_a_job_that_ends_is_mirrored(rooms: Rooms, name: str) -> None:
+    rooms.run(spot_request(name, *SHELL, "echo last > /opt/ml/checkpoints/a"))
+    assert [entry.key for entry in rooms.storage.objects(BUCKET, f"checkpoints/{name}/")] == [f"checkpoints/{name}/a"]
+
+
+def test_the_local_path_is_honoured(rooms: Rooms, name: str) -> None:
+    config = {"S3Uri": f"s3://{BUCKET}/checkpoints/{name}", "LocalPath": "/opt/ml/mine/here"}
+    rooms.run(spot_request(name, *SHELL, "echo 1 > /opt/ml/mine/here/a", CheckpointConfig=config))
+    assert [entry.key for entry in rooms.storage.objects(BUCKET, f"checkpoints/{name}/")] == [f"checkpoints/{name}/a"]
+
+
+def test_without_a_checkpoint_configuration_nothing_is_mirrored(rooms: Rooms, name: str) -> None:
+    request = spot_request(name, *SHELL, "echo 1 > /opt/ml/checkpoints/a")
+    del request["CheckpointConfig"]
+    rooms.run(request)
+    assert rooms.storage.objects(BUCKET, f"checkpoints/{name}") == []
