@@ -143,7 +143,7 @@ def _spawn(settings: Settings) -> None:
     log_path = settings.home / "logs" / "daemon.log"
     with log_path.open("ab") as log:
         daemon = subprocess.Popen(
-            [sys.executable, "-m", "localmode", "serve", "--home", str(settings.home)],
+            [sys.executable, "-P", "-m", "localmode", "serve", "--home", str(settings.home)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,

@@ -11,6 +11,7 @@ import sys
 import tarfile
 import threading
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,26 @@ class ModelServerError(Exception):
     """A model that cannot be served; the message goes into the endpoint's FailureReason."""
 
 
+def unpack(archive: Path, directory: Path) -> None:
+    """Unpack the files and directories of a tar archive; raise ModelServerError for links, devices and ways out.
+
+    By hand, since Python has extraction filters only from 3.11.4 on.
+    """
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            target = directory / member.name
+            if member.name.startswith("/") or ".." in Path(member.name).parts:
+                raise ModelServerError(f"model.tar.gz has a member outside of it: {member.name!r}")
+            if member.isdir():
+                target.mkdir(parents=True, exist_ok=True)
+            elif member.isfile():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with tar.extractfile(member) as source, target.open("wb") as copy:  # type: ignore[union-attr]
+                    shutil.copyfileobj(source, copy)
+            else:
+                raise ModelServerError(f"model.tar.gz has a member that is no file or directory: {member.name!r}")
+
+
 class ModelServer:
     """A child process that serves one model archive, on a loopback port of its own."""
 
@@ -43,9 +64,8 @@ class ModelServer:
         shutil.rmtree(self._directory, ignore_errors=True)
         self._directory.mkdir(parents=True)
         try:
-            with tarfile.open(archive) as tar:
-                tar.extractall(self._directory, filter="data")
-        except (tarfile.TarError, OSError) as error:
+            unpack(archive, self._directory)
+        except (tarfile.TarError, OSError, EOFError, zlib.error) as error:  # the last two: a damaged archive
             raise ModelServerError(f"model.tar.gz cannot be unpacked: {error}") from error
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as log:
@@ -107,6 +127,7 @@ class Endpoints:
         self._journal = journal
         self._lock = threading.RLock()
         self._endpoints: dict[str, Endpoint] = {}
+        self._closing = False
         for name, record in journal.load(dict).items():
             if record["EndpointStatus"] == "Deleting":
                 journal.delete(name)
@@ -150,8 +171,8 @@ class Endpoints:
             self._journal.delete(endpoint.record["EndpointName"])
             del self._endpoints[endpoint.record["EndpointName"]]
 
-    def invoke(self, name: str, body: bytes, headers: dict[str, str]) -> tuple[str, bytes]:
-        """Return the model's answer (content type, body); raise ApiError where there is none."""
+    def invoke(self, name: str, body: bytes, headers: dict[str, str]) -> tuple[str, str, bytes]:
+        """Return the variant that answered, content type and body; raise ApiError where there is no answer."""
         with self._lock:
             endpoint = self._endpoints.get(name)
         if endpoint is None or endpoint.record["EndpointStatus"] not in ("InService", "Creating"):
@@ -167,11 +188,12 @@ class Endpoints:
             raise self._model_error(name, 503, f"The model server does not answer: {error}") from error
         if status >= 300:
             raise self._model_error(name, status, answer.decode(errors="replace"))
-        return content_type, answer
+        return endpoint.record["VariantName"], content_type, answer
 
     def close(self) -> None:
         """Stop all servers; the journal keeps the endpoints."""
         with self._lock:
+            self._closing = True  # a server that ends from now on has not failed
             endpoints = list(self._endpoints.values())
         for endpoint in endpoints:
             endpoint.server.stop()
@@ -184,18 +206,25 @@ class Endpoints:
         )
         endpoint = Endpoint(record, server)
         self._endpoints[name] = endpoint
+        if record["EndpointStatus"] == "Failed":  # before a restart
+            endpoint.settled.set()
+            return
         threading.Thread(target=self._bring_up, args=(endpoint,), name=f"endpoint {name}", daemon=True).start()
 
     def _bring_up(self, endpoint: Endpoint) -> None:
-        status, reason = "InService", ""
+        status, reason = "Failed", "InternalServerError: an unexpected error in localmode; its log has the details"
         try:
             endpoint.server.start(self._archive(endpoint.record["ModelDataUrl"]))
-        except (ModelServerError, StorageError) as error:
-            status = "Failed"
+            status, reason = "InService", ""
+        except (ModelServerError, StorageError, OSError) as error:
             variant = endpoint.record["VariantName"]
             reason = f"The primary container for production variant {variant} cannot serve the model: {error}"
+        finally:
+            self._settle(endpoint, status, reason)
+
+    def _settle(self, endpoint: Endpoint, status: str, reason: str) -> None:
         with self._lock:
-            if endpoint.record["EndpointStatus"] != "Deleting":
+            if endpoint.record["EndpointStatus"] != "Deleting" and not self._closing:
                 endpoint.record["EndpointStatus"] = status
                 endpoint.record["LastModifiedTime"] = time.time()
                 if reason:

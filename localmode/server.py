@@ -64,19 +64,9 @@ class Application:
         try:
             service = self._admit(environ)
             response = self._answer(service, environ)
-        except ApiError as error:
-            response = _xml_error(error) if service in ("s3", "iam", "sts") else _json_error(error)
-        except LocalModeError as error:
-            response = _json_error(ApiError("LocalModeError", str(error)))
-        except HTTPException as error:  # werkzeug's: the body is shorter than it says
-            response = _json_error(ApiError("BadRequest", error.description or "", error.code or 400))
-        except OSError as error:
-            _log.exception("%s %s", environ.get("REQUEST_METHOD"), environ.get("PATH_INFO"))
-            failure = ApiError("InternalError", f"localmode could not write its state: {error}", 500)
-            response = _xml_error(failure) if service == "s3" else _json_error(failure)
-        except Exception:  # noqa: BLE001 - whatever it was, the client gets an answer and the log the traceback
-            _log.exception("%s %s", environ.get("REQUEST_METHOD"), environ.get("PATH_INFO"))
-            response = _json_error(ApiError("InternalFailure", "an unexpected error; see localmode's log", 500))
+        except Exception as error:  # noqa: BLE001 - whatever it was, the client gets an answer
+            failure = _failure(error, environ)
+            response = _xml_error(failure) if service in ("s3", "iam", "sts") else _json_error(failure)
         return response(environ, start_response)
 
     def _admit(self, environ: dict[str, Any]) -> str:
@@ -90,10 +80,6 @@ class Application:
                 "the request does not carry localmode's access key; `python -m localmode env` shows it",
                 403,
             )
-        try:
-            environ.get("PATH_INFO", "").encode("latin-1").decode()
-        except UnicodeDecodeError as error:
-            raise ApiError("InvalidURI", "the path of the request is not UTF-8") from error
         return service
 
     def _answer(self, service: str, environ: dict[str, Any]) -> Response:
@@ -115,16 +101,19 @@ class Application:
         command = self._commands.get(path.removeprefix("/_localmode/"))
         if command is None:
             raise ApiError("UnknownOperationException", f"localmode has no command {path}")
-        return _json(command(_read_json(environ)))
+        request = _read_json(environ)
+        if not isinstance(request, dict):
+            raise ApiError("SerializationException", "The request is not a JSON object")
+        return _json(command(request))
 
     def _invoke(self, name: str, environ: dict[str, Any]) -> Response:
         headers = {
             "Content-Type": environ.get("CONTENT_TYPE", ""),
             "Accept": environ.get("HTTP_ACCEPT", "*/*"),
         }
-        content_type, body = self._sagemaker.endpoints.invoke(name, _read(environ), headers)
+        variant, content_type, body = self._sagemaker.endpoints.invoke(name, _read(environ), headers)
         response = Response(body, content_type=content_type)
-        response.headers["x-Amzn-Invoked-Production-Variant"] = "AllTraffic"
+        response.headers["x-Amzn-Invoked-Production-Variant"] = variant
         return response
 
 
@@ -180,6 +169,22 @@ def _read_json(environ: dict[str, Any]) -> Any:
         return json.loads(_read(environ) or b"{}")
     except (ValueError, RecursionError) as error:
         raise ApiError("SerializationException", f"the request is not JSON: {error}") from error
+
+
+def _failure(error: Exception, environ: dict[str, Any]) -> ApiError:
+    """Return what the client is told of an error; what it cannot help goes to the log as well."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, LocalModeError):
+        return ApiError("LocalModeError", str(error))
+    if isinstance(error, HTTPException):  # werkzeug's: the body is shorter than it says
+        return ApiError("BadRequest", error.description or "", error.code or 400)
+    if isinstance(error, OSError) and error.errno is None:  # werkzeug's: it is not in the chunks that it announces
+        return ApiError("BadRequest", f"the body cannot be read: {error}")
+    _log.error("%s %s", environ.get("REQUEST_METHOD"), environ.get("PATH_INFO"), exc_info=error)
+    if isinstance(error, OSError):
+        return ApiError("InternalError", f"localmode could not write its state: {error}", 500)
+    return ApiError("InternalFailure", "an unexpected error; see localmode's log", 500)
 
 
 def _json(document: dict[str, Any], status: int = 200) -> Response:

@@ -70,7 +70,7 @@ def answer(predict: Callable[[Any], list[Any]], content_type: str, body: bytes) 
         raise RequestError(415, f"Unsupported content type {content_type!r}: use application/json")
     try:
         request = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RequestError(400, f"JSON Parse error: {error}") from error
     if not isinstance(request, dict) or "instances" not in request:
         raise RequestError(400, "Missing 'instances' key")

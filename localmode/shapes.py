@@ -27,6 +27,14 @@ _PYTHON_TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
+_JAVA_CLASSES = {  # of the patterns in the model that Python's `re` lacks
+    r"\p{L}": r"\w",
+    r"\p{N}": r"\w",
+    r"\p{Z}": " \xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000",
+    r"\p{Alnum}": "a-zA-Z0-9",
+}
+
+
 class ApiError(Exception):
     """An error that the client sees: AWS's error code and a message."""
 
@@ -39,6 +47,14 @@ class ApiError(Exception):
 def service_model(service: str = "sagemaker") -> ServiceModel:
     """Return botocore's model of a service."""
     return botocore.session.get_session().get_service_model(service)
+
+
+@functools.cache
+def compiled(pattern: str) -> re.Pattern[str]:
+    """Return a pattern of the model, which is written for Java, as one of Python's."""
+    for java, python in _JAVA_CLASSES.items():
+        pattern = pattern.replace(java, python)
+    return re.compile(pattern, re.DOTALL)
 
 
 def validate(operation: str, request: Any) -> dict[str, Any]:
@@ -91,7 +107,7 @@ def _constraint_faults(shape: Shape, value: Any, path: str) -> Iterator[str]:
     constraints = []
     if "enum" in metadata and value not in metadata["enum"]:
         constraints.append(f"satisfy enum value set: [{', '.join(metadata['enum'])}]")
-    if "pattern" in metadata and isinstance(value, str) and not re.fullmatch(metadata["pattern"], value, re.DOTALL):
+    if "pattern" in metadata and isinstance(value, str) and not compiled(metadata["pattern"]).fullmatch(value):
         constraints.append(f"satisfy regular expression pattern: {metadata['pattern']}")
     size: float | None = None
     unit = ""

@@ -18,11 +18,14 @@ from werkzeug.wsgi import get_input_stream
 
 from localmode.disk import ObjectFiles, StoredObject
 from localmode.services import Services
+from localmode.shapes import ApiError
 
 _SPOOL_BYTES = 1 << 20
 _DEFAULT_TYPE = "binary/octet-stream"
 _KEPT_HEADERS = re.compile(r"content-(type|encoding|language|disposition)|cache-control|expires|x-amz-meta-.*")
-_S3_URI = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.*))?", re.DOTALL)
+_BUCKET = "([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])"
+_S3_URI = re.compile(f"s3://{_BUCKET}(?:/(.*))?", re.DOTALL)
+_TARGET = re.compile(f"/{_BUCKET}(?:/([^\\0\\n]*))?")
 
 
 class StorageError(Exception):
@@ -54,12 +57,13 @@ class Storage:
         """Answer one S3 request of a client; a write is on disk before it is answered."""
         if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
             return self._services.send("s3", environ)
+        bucket, key = _target(environ)
         with self._spooled(environ) as body:
             environ["wsgi.input"] = body
             with self._writing:
                 response = self._services.send("s3", environ)
                 if response.status_code < 300:
-                    self._write_through(environ, response)
+                    self._write_through(environ, bucket, key, body)
                 return response
 
     # What an instance does: list, read, put, delete.
@@ -90,20 +94,19 @@ class Storage:
 
     # The two copies.
 
-    def _write_through(self, environ: dict[str, Any], response: Response) -> None:
+    def _write_through(self, environ: dict[str, Any], bucket: str, key: str, body: IO[bytes]) -> None:
         """Bring the disk in line with what moto has just done."""
-        bucket, _, key = environ["PATH_INFO"].encode("latin-1").decode().lstrip("/").partition("/")
-        query = parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True)
+        query = _query(environ)
         if key:
             if "partNumber" not in query and "uploads" not in query:
                 self._refresh(bucket, key)
         elif "delete" in query:
-            environ["wsgi.input"].seek(0)  # the answer does not name them if it is to be quiet
-            for deleted in ElementTree.parse(environ["wsgi.input"]).iterfind("{*}Object/{*}Key"):
+            body.seek(0)  # the answer does not name them if it is to be quiet
+            for deleted in ElementTree.parse(body).iterfind("{*}Object/{*}Key"):
                 self._refresh(bucket, deleted.text or "")
-        elif not query and environ["REQUEST_METHOD"] == "PUT":
+        elif self._services.call("s3", "HEAD", f"/{bucket}", {}).status_code == 200:
             self.files.create_bucket(bucket)
-        elif not query and environ["REQUEST_METHOD"] == "DELETE":
+        else:
             self.files.delete_bucket(bucket)
 
     def _refresh(self, bucket: str, key: str) -> None:
@@ -152,6 +155,26 @@ class Storage:
         environ.pop("HTTP_TRANSFER_ENCODING", None)
         body.seek(0)
         return body
+
+
+def _target(environ: dict[str, Any]) -> tuple[str, str]:
+    """Return bucket and key that a request wants to change; raise ApiError for what cannot be changed."""
+    path = environ["PATH_INFO"].encode("latin-1").decode(errors="replace")
+    match = _TARGET.fullmatch(path)
+    if match is None:
+        raise ApiError(
+            "InvalidBucketName", f"{path!r} does not begin with the name of a bucket, or has a NUL or newline"
+        )
+    bucket, key = match[1], match[2] or ""
+    accepted = {"uploads", "uploadId"} if key else {"delete"}
+    method = environ["REQUEST_METHOD"]
+    if method not in ("PUT", "POST", "DELETE") or (method == "POST" and not accepted & _query(environ).keys()):
+        raise ApiError("NotImplemented", f"localmode does not implement {method} of this in S3", 501)
+    return bucket, key
+
+
+def _query(environ: dict[str, Any]) -> dict[str, list[str]]:
+    return parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True)
 
 
 def _path(bucket: str, key: str) -> str:

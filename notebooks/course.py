@@ -22,7 +22,7 @@ import papermill
 from papermill.exceptions import PapermillExecutionError
 
 NOTEBOOKS = Path(__file__).parent
-_OF_NO_INTEREST = re.compile(r"(Executing|Ending) Cell|(Input|Output) Notebook|Working directory")
+_OF_NO_INTEREST = re.compile(r"(Executing|Ending) (Cell|notebook)|(Input|Output) Notebook|Working directory")
 
 
 class UnknownParameterError(ValueError):

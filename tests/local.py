@@ -14,6 +14,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
+from localmode.disk import Journal
 from localmode.jobs import TrainingJobs
 from localmode.logs import Logs
 from localmode.runner import LocalInstances
@@ -87,8 +88,6 @@ class Rooms:
     """Storage, logs, instances and jobs in this process, without a daemon around them."""
 
     def __init__(self, home: Path, services: Services, storage: Storage, logs: Logs, runner: str) -> None:
-        from localmode.disk import Journal
-
         settings = Settings(home=home, runner=runner, grace_seconds=GRACE)
         home.mkdir()
         (home / "new").mkdir()
@@ -118,14 +117,6 @@ def ended(job: TrainingJob) -> Record:
     with job.changed:
         assert job.changed.wait_for(lambda: job.is_final, SOON), f"still {job.record.secondary_status}"
     return job.record
-
-
-def reached(job: TrainingJob, status: str, attempts: int = 1) -> None:
-    """Wait for a secondary status in a given attempt."""
-    with job.changed:
-        assert job.changed.wait_for(
-            lambda: job.record.secondary_status == status and len(job.record.attempts) >= attempts, SOON
-        ), f"still {job.record.secondary_status}"
 
 
 class Daemon:

@@ -44,7 +44,7 @@ def output(launcher: Launcher) -> str:
     return text
 
 
-def order(launcher: Launcher, letter: bytes) -> None:
+def give(launcher: Launcher, letter: bytes) -> None:
     assert launcher.stdin is not None
     launcher.stdin.write(letter)
 
@@ -63,17 +63,15 @@ def test_a_container_begins_below_its_directory_with_an_empty_input(launch: Spaw
 def test_k_kills(launch: Spawn, pipe: Pipe) -> None:
     launcher = launch("bash", "-c", f"trap '' TERM; echo up > {pipe}; sleep 600; true")
     pipe.line()
-    order(launcher, b"K")
+    give(launcher, b"K")
     output(launcher)
     assert launcher.returncode == 128 + signal.SIGKILL
 
 
 def test_t_is_sigterm(launch: Spawn, pipe: Pipe) -> None:
-    launcher = launch(
-        "bash", "-c", f"trap 'echo asked; exit 7' TERM; echo up > {pipe}; read line <> {pipe}.never & wait"
-    )
+    launcher = launch("bash", "-c", f"trap 'echo asked; exit 7' TERM; echo up > {pipe}; sleep 600 & wait")
     pipe.line()
-    order(launcher, b"T")
+    give(launcher, b"T")
     assert output(launcher) == "asked\n"
     assert launcher.returncode == 7
 
@@ -81,8 +79,8 @@ def test_t_is_sigterm(launch: Spawn, pipe: Pipe) -> None:
 def test_t_does_nothing_to_a_pid_1_without_a_handler(launch: Spawn, pipe: Pipe) -> None:
     launcher = launch("bash", "-c", f"echo up > {pipe}; sleep 600; true")
     pipe.line()
-    order(launcher, b"T")
-    order(launcher, b"K")
+    give(launcher, b"T")
+    give(launcher, b"K")
     output(launcher)
     assert launcher.returncode == 128 + signal.SIGKILL
 
@@ -108,10 +106,10 @@ def test_a_killed_launcher_takes_its_namespace_along(tmp_path: Path, pipe: Pipe)
     assert processes_naming(f"MARK={tmp_path}") == []
 
 
-def test_a_container_that_closes_its_output_is_still_waited_for(launch: Spawn, pipe: Pipe) -> None:
-    launcher = launch("bash", "-c", f"exec > /dev/null 2>&1; echo up > {pipe}; read line < {pipe}; exit 5")
+def test_a_container_that_closes_its_output_is_still_waited_for(launch: Spawn, pipe: Pipe, order: Pipe) -> None:
+    launcher = launch("bash", "-c", f"exec > /dev/null 2>&1; echo up > {pipe}; read line < {order}; exit 5")
     pipe.line()
-    pipe.send("go")
+    order.send("go")
     launcher.wait(SOON)
     assert launcher.returncode == 5
 

@@ -1,12 +1,15 @@
 """Attempts as processes, with each runner: what a container finds, how it ends, and that nothing outlives it."""
 
+import io
 import json
 import sys
+import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from local import BUCKET, Pipe, Rooms, channel, ended, job_request, processes_naming, reached, spot_request
+from local import BUCKET, Pipe, Rooms, channel, ended, job_request, processes_naming, spot_request
 
 SHELL = ("/bin/bash", "-c")
 PYTHON = ("python3", "-c")
@@ -101,12 +104,14 @@ def test_two_jobs_do_not_see_each_other(rooms: Rooms, name: str, pipe: Pipe, ord
 
 
 def test_python3_and_pip3_are_on_the_path_and_see_the_packages_of_the_daemon(rooms: Rooms, name: str) -> None:
-    command = "python3 -c 'import boto3; print(1)' && pip3 --version | cut -d' ' -f1 && python3 -m pip --version | cut -d' ' -f1"
+    versions = "pip3 --version | cut -d' ' -f1 && python3 -m pip --version | cut -d' ' -f1"
+    command = f"python3 -c 'import boto3; print(1)' && {versions}"
     assert rooms.log(rooms.run(job_request(name, *SHELL, command))) == ["1", "pip", "pip"]
 
 
 def test_what_a_job_installs_stays_in_the_job(rooms: Rooms, name: str, wheel: Path) -> None:
-    command = f"pip3 install -q --no-index --no-cache-dir --disable-pip-version-check --root-user-action=ignore {wheel} && python3 -c 'import tiny_package as t; print(t.__file__)'"
+    install = "pip3 install -q --no-index --no-cache-dir --disable-pip-version-check --root-user-action=ignore"
+    command = f"{install} {wheel} && python3 -c 'import tiny_package; print(tiny_package.__file__)'"
     record = rooms.run(job_request(name, *SHELL, command))
     assert record.status == "Completed", rooms.log(record)
     assert "/env/lib/python3" in rooms.log(record)[-1]
@@ -118,8 +123,6 @@ def test_what_a_job_installs_stays_in_the_job(rooms: Rooms, name: str, wheel: Pa
 @pytest.fixture
 def wheel(tmp_path: Path) -> Path:
     """A wheel made by hand, so that no package index is needed."""
-    import zipfile
-
     path = tmp_path / "tiny_package-1.0-py3-none-any.whl"
     info = "tiny_package-1.0.dist-info"
     with zipfile.ZipFile(path, "w") as archive:
@@ -142,9 +145,6 @@ def test_pipes_break_as_they_do_in_a_container(rooms: Rooms, name: str) -> None:
 
 
 def test_the_model_and_the_output_are_uploaded(rooms: Rooms, name: str) -> None:
-    import io
-    import tarfile
-
     record = rooms.run(job_request(name, *SHELL, "echo m > /opt/ml/model/m; echo o > /opt/ml/output/data/o"))
     found = objects(rooms, f"out/{name}/output/")
     assert record.model_artifacts == f"s3://{BUCKET}/out/{name}/output/model.tar.gz"

@@ -209,14 +209,34 @@ def test_a_body_larger_than_any_request_is_refused(daemon: Daemon) -> None:
     assert status_of(raw(daemon, head(daemon, "sagemaker", *lines), b" " * size)) == 413
 
 
-@pytest.mark.parametrize("path", ["/%ff", f"/{BUCKET}/%ff%fe", "/%c3%28/x"])
-@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
-def test_a_path_that_is_no_text_is_a_client_s_error(daemon: Daemon, method: str, path: str) -> None:
-    status, _, answer = daemon.request(method, path, headers=daemon.signed("s3"))
-    assert (status, b"InvalidURI" in answer) == (400, True)
+NO_BUCKETS = [
+    "//",
+    "/",
+    "/..",
+    "/.new",
+    "/A_b",
+    "/ab",
+    "/%ff",
+    "/b\xff",
+    "*",
+    "/%00",
+    f"/{BUCKET}/%00",
+    f"/{BUCKET}/%0a",
+]
 
 
-@pytest.mark.parametrize("path", ["//", "/../../etc/passwd", "/..", "/" + "x" * 5000, f"/{BUCKET}/%00", "/%00", "*"])
+@pytest.mark.parametrize("path", NO_BUCKETS, ids=ascii)
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "POST"])
+def test_what_names_no_bucket_changes_none(daemon: Daemon, method: str, path: str, name: str) -> None:
+    daemon.s3.put_object(Bucket=BUCKET, Key="there", Body=b"1")
+    before = {entry.name for entry in (daemon.home / "s3").iterdir()}
+    answer = raw(daemon, head(daemon, "s3", "Content-Length: 0", method=method, path=path))
+    assert (status_of(answer), b"InvalidBucketName" in answer) == (400, True)
+    assert {entry.name for entry in (daemon.home / "s3").iterdir()} == before
+    assert (daemon.home / "s3" / BUCKET / "there").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize("path", ["//", "/../../etc/passwd", "/" + "x" * 5000, "/some-bucket", f"/{BUCKET}/%2e%2e/x"])
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "POST", "PATCH", "TRACE", "FLY"])
 def test_odd_paths_and_methods_are_no_crash(daemon: Daemon, method: str, path: str) -> None:
     answer = raw(daemon, head(daemon, "s3", "Content-Length: 0", method=method, path=path))
