@@ -9,6 +9,7 @@ import io
 import json
 import os
 import re
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 Arrays = dict[str, NDArray[Any]]
 
+FORMAT = 2  # of the file; to be raised with every change that an older train.py would misread
 META = "meta.json"  # the name of the one array that is not a variable
 KEEP = 3  # so that two may be damaged; more cost only space
 NAME = re.compile(r"checkpoint-(\d{8,})-([0-9a-f]{16})\.npz")
@@ -70,8 +72,8 @@ def save(directory: Path, step: int, arrays: Mapping[str, NDArray[Any]], meta: M
     """
     buffer = io.BytesIO()
     # The zip format has NumPy date each member 1980-01-01, so that the bytes follow from the content alone.
-    np.savez(buffer, **{META: np.array(json.dumps({"step": step, **meta}))}, **arrays)
-    content = buffer.getvalue()
+    np.savez(buffer, **{META: np.array(json.dumps({"format": FORMAT, "step": step, **meta}))}, **arrays)
+    content = buffer.getbuffer()
     path = directory / f"checkpoint-{step:08d}-{_hash(content)}.npz"
     draft = path.with_name(path.name + TEMPORARY)
     try:
@@ -85,23 +87,40 @@ def save(directory: Path, step: int, arrays: Mapping[str, NDArray[Any]], meta: M
         _sync_directory(directory)  # the rename itself has to reach the disk
     except OSError as error:
         raise CheckpointError(f"cannot write checkpoint {path}: {error.strerror}") from error
-    _prune(directory, step)
+    try:
+        _prune(directory, step)
+    except OSError as error:
+        raise CheckpointError(f"cannot remove old checkpoint {error.filename}: {error.strerror}") from error
     return path.name
 
 
 def load_newest(directory: Path) -> Checkpoint | None:
     """Return the sound checkpoint with the highest step, or None where there is none.
 
-    What is not sound is left where it is and reported on stdout. Drafts of an earlier attempt are removed.
+    What is not sound is left where it is and reported on stdout, loudly if nothing else is there. Drafts of an
+    earlier attempt are removed.
+
+    Raises:
+        CheckpointError: the directory cannot be read, or the newest sound file is of another format.
     """
-    for draft in directory.glob(f"checkpoint-*.npz{TEMPORARY}"):
-        if NAME.fullmatch(draft.name.removesuffix(TEMPORARY)) and draft.is_file():
-            draft.unlink()
-    for step, path in sorted(_named(directory), reverse=True):
+    try:
+        named = sorted(_named(directory), reverse=True)
+        for draft in directory.glob(f"checkpoint-*.npz{TEMPORARY}"):
+            if NAME.fullmatch(draft.name.removesuffix(TEMPORARY)) and draft.is_file():
+                draft.unlink()
+    except OSError as error:
+        raise CheckpointError(f"cannot use checkpoint directory {directory}: {error.strerror}") from error
+    for step, path in named:
         try:
             return _read(path, step)
         except (OSError, _UnsoundError) as error:
             print(f"skipped {path.name}: {error}", flush=True)
+    if named:
+        print(
+            f"WARNING: NONE OF THE {len(named)} CHECKPOINTS IN {directory} CAN BE USED. All work up to step "
+            f"{named[0][0]} is lost; the training starts again from nothing.",
+            flush=True,
+        )
     return None
 
 
@@ -115,10 +134,19 @@ def _read(path: Path, step: int) -> Checkpoint:
     content = path.read_bytes()
     if _hash(content) not in path.name:
         raise _UnsoundError(f"its {len(content)} bytes do not have the SHA-256 in its name; it is damaged")
-    # These are the bytes that were hashed when they were written, so that what fails now is not damage.
-    with np.load(io.BytesIO(content)) as file:
-        arrays = dict(file)
-    meta = json.loads(str(arrays.pop(META)))
+    # These are the bytes that were hashed when they were written: what cannot be read now is not damaged.
+    try:
+        with np.load(io.BytesIO(content)) as file:
+            arrays = dict(file)
+        meta = json.loads(str(arrays.pop(META)))
+        form = meta.get("format", 1)
+    except (AttributeError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile):
+        form = "unknown"
+    if form != FORMAT:
+        raise CheckpointError(
+            f"{path.name} has format {form}, this train.py reads format {FORMAT}: continue with the one that "
+            "wrote it, or choose another --checkpoint-dir"
+        )
     if meta["step"] != step:
         raise _UnsoundError(f"it holds step {meta['step']}; it was renamed")
     return Checkpoint(path.name, step, arrays, meta)
@@ -132,7 +160,7 @@ def _sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def _hash(content: bytes) -> str:
+def _hash(content: bytes | memoryview) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
@@ -152,5 +180,5 @@ def _prune(directory: Path, step: int) -> None:
         uploading = path.with_name(path.name + UPLOADING).exists()
         uploaded = path.with_name(path.name + UPLOADED)
         if path.is_file() and (uploaded.exists() or not uploading):
-            path.unlink()
+            path.unlink(missing_ok=True)
             uploaded.unlink(missing_ok=True)

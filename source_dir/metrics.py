@@ -35,6 +35,11 @@ METRIC_DEFINITIONS = [
 ]
 
 
+def best_epoch(history: list[Epoch]) -> Epoch:
+    """Return the epoch with the lowest validation loss, the first of them if there are several."""
+    return min(history, key=lambda row: row["val_loss"])
+
+
 def epoch_line(row: Epoch, seconds: float) -> str:
     """Format one epoch for the log; seconds is the wall time that this attempt spent on it."""
     return (

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from checkpoint import Arrays, Checkpoint, CheckpointError
 from data import Channel, Images, Labels
+from metrics import Epoch
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only
 os.environ["KERAS_BACKEND"] = "tensorflow"
@@ -29,7 +30,11 @@ for name in hidden:
 
 SMALL = ((32, 32), (64,))  # filters of the convolutions, stage by stage; a stage halves height and width
 LARGE = ((32,), (64, 64), (128, 128), (256, 256))
+WARM_UP = 0.05  # of all steps
 EVALUATION_BATCH = 512  # images; without influence on the result but for the order of the additions
+# Which of them a processor has decides by which route, and so in what order, its sums are made.
+INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_tile", "sve", "bf16")
+SWITCHES = ("TF_ENABLE_ONEDNN_OPTS", "ONEDNN_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE", "TF_NUM_INTRAOP_THREADS")
 
 
 def build_model(image_shape: tuple[int, ...], classes: int) -> Any:
@@ -54,7 +59,8 @@ def build_model(image_shape: tuple[int, ...], classes: int) -> Any:
         x = keras.layers.MaxPooling2D(padding="same", name=f"pool{stage}")(x)
     x = keras.layers.GlobalAveragePooling2D(name="average")(x)
     x = keras.layers.Dropout(0.3, name="dropout")(x)
-    x = keras.layers.Dense(classes, activation="softmax", name="probabilities")(x)
+    # float32 whatever the rest computes in: eight bits of precision are not enough for a sum of 1.
+    x = keras.layers.Dense(classes, activation="softmax", name="probabilities", dtype="float32")(x)
     return keras.Model(images, x, name="classifier")
 
 
@@ -65,12 +71,26 @@ class Trainer:
     metrics of a half-finished epoch included, and later go on from there.
     """
 
-    def __init__(self, image_shape: tuple[int, ...], classes: int, learning_rate: float, seed: int) -> None:
+    def __init__(
+        self,
+        image_shape: tuple[int, ...],
+        classes: int,
+        learning_rate: float,
+        seed: int,
+        cosine_steps: int = 0,
+        precision: str = "float32",
+    ) -> None:
+        """Set up for images [N, *image_shape]; the seed decides the first weights and the dropout.
+
+        cosine_steps: how many steps the learning rate takes up to its value and down to 0; 0 keeps it constant.
+        precision: "float32", or "bfloat16" to compute in it; the variables are float32 in any case.
+        """
         keras.utils.clear_session()  # names that Keras counts up, as adam_1, start again: checkpoints hold them
         keras.utils.set_random_seed(seed)
         tf.config.experimental.enable_op_determinism()
+        keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else precision)
         self.model = build_model(image_shape, classes)
-        self.optimizer = keras.optimizers.Adam(learning_rate)
+        self.optimizer = keras.optimizers.Adam(_cosine(learning_rate, cosine_steps) if cosine_steps else learning_rate)
         self.optimizer.build(self.model.trainable_variables)
         self.loss = keras.metrics.Mean(name="loss")
         self.accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
@@ -82,6 +102,7 @@ class Trainer:
             "accuracy": self.accuracy,
         }
         self.variables = {f"{key}/{v.path}": v for key, owner in owners.items() for v in owner.variables}
+        self._best: Arrays = {}  # the model's variables of the best epoch so far, by "best/..."
 
         # One trace for all batch sizes: the last batch of an epoch is smaller.
         batch = [tf.TensorSpec([None, *image_shape], tf.uint8), tf.TensorSpec([None], tf.int64)]
@@ -126,13 +147,24 @@ class Trainer:
         self.accuracy.reset_state()
         return result
 
+    def keep_best(self) -> None:
+        """Keep the weights of this moment as the best so far; arrays() has them from now on."""
+        self._best = {f"best/{variable.path}": variable.numpy() for variable in self.model.variables}
+
+    def use_best(self) -> None:
+        """Put the weights that were kept as the best into the model."""
+        for variable in self.model.variables:
+            variable.assign(self._best[f"best/{variable.path}"])
+
     def arrays(self) -> Arrays:
-        """Return the values of all variables by name."""
-        return {name: variable.numpy() for name, variable in self.variables.items()}
+        """Return the values of all variables by name, and the best weights if any were kept."""
+        return {name: variable.numpy() for name, variable in self.variables.items()} | self._best
 
     def restore(self, saved: Checkpoint) -> None:
         """Set all variables; raise CheckpointError unless the checkpoint has the same ones."""
-        here, there = _forms(self.arrays()), _forms(saved.arrays)
+        best = {name: array for name, array in saved.arrays.items() if name.startswith("best/")}
+        here = _forms({name: variable.numpy() for name, variable in self.variables.items()})
+        there = _forms({name: array for name, array in saved.arrays.items() if name not in best})
         if here != there:
             name = min(name for name, _ in here.items() ^ there.items())
             raise CheckpointError(
@@ -141,6 +173,7 @@ class Trainer:
             )
         for name, variable in self.variables.items():
             variable.assign(saved.arrays[name])
+        self._best = best
 
     def weights_sha256(self) -> str:
         """Return a hash of all of the model's variables, in the order of their names.
@@ -167,8 +200,35 @@ class Trainer:
         draft.rename(directory)
 
 
+def _cosine(peak: float, steps: int) -> Any:
+    """Return a learning rate that goes from 0 up to its peak in WARM_UP of the steps, and down to 0 in the rest.
+
+    A function of the optimizer's step alone: there is no state of it to be saved.
+    """
+    warm_up = int(WARM_UP * steps)
+    return keras.optimizers.schedules.CosineDecay(
+        0.0 if warm_up else peak, steps - warm_up, warmup_target=peak if warm_up else None, warmup_steps=warm_up
+    )
+
+
+def write_events(directory: Path, history: list[Epoch]) -> None:
+    """Write all epochs for TensorBoard, replacing what an earlier attempt has left there.
+
+    All at once and from the history, so that after any interruption each epoch is there, and only once.
+    """
+    if directory.exists():
+        shutil.rmtree(directory)
+    for part, prefix in (("train", ""), ("validation", "val_")):
+        with tf.summary.create_file_writer(str(directory / part)).as_default():
+            for row in history:
+                values: dict[str, Any] = dict(row)
+                for metric in ("loss", "accuracy"):
+                    tf.summary.scalar(metric, values[prefix + metric], step=row["step"])
+
+
 def _forms(arrays: Arrays) -> dict[str, str]:
     return {name: f"{array.dtype} {list(array.shape)}" for name, array in arrays.items()}
+
 
 
 def environment() -> dict[str, str]:
@@ -176,15 +236,30 @@ def environment() -> dict[str, str]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "cores": str(cores),
-        "processor": _processor(),  # its instruction sets decide how sums are ordered
+        "processor": _processor(),
+        "instructions": " ".join(name for name in INSTRUCTIONS if name in _features()) or "unknown",
         "tensorflow": tf.__version__,
         "keras": keras.__version__,
-        "TF_ENABLE_ONEDNN_OPTS": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "unset"),
+        **{name: os.environ.get(name, "unset") for name in SWITCHES},
     }
 
 
+def has_bfloat16() -> bool:
+    """Return whether the processor multiplies bfloat16 by itself: with AMX, AVX512_BF16 or Arm's BF16."""
+    return not _features().isdisjoint({"amx_bf16", "avx512_bf16", "bf16"})
+
+
 def _processor() -> str:
-    described = Path("/proc/cpuinfo")
-    lines = described.read_text().splitlines() if described.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    return next(iter(_described("model name")), platform.machine())
+
+
+def _features() -> set[str]:
+    lines = _described("flags") + _described("Features")  # so called on x86 and on Arm
+    return set(lines[0].split()) if lines else set()
+
+
+def _described(key: str) -> list[str]:
+    """Return what Linux says about the processor under a key, once for each core; elsewhere nothing."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [value.strip() for name, _, value in (line.partition(":") for line in lines) if name.strip() == key]

@@ -37,7 +37,7 @@ def loaded(directory: Path) -> Checkpoint:
 def test_what_is_loaded_is_what_was_saved(tmp_path: Path) -> None:
     path = save(tmp_path, 66)
     read = loaded(tmp_path)
-    assert (read.name, read.step, read.meta) == (path.name, 66, META | {"step": 66})
+    assert (read.name, read.step, read.meta) == (path.name, 66, META | {"format": 2, "step": 66})
     assert read.arrays.keys() == ARRAYS.keys()
     assert all(read.arrays[key].dtype == ARRAYS[key].dtype for key in ARRAYS)
     assert all(read.arrays[key].tobytes() == ARRAYS[key].tobytes() for key in ARRAYS)
@@ -202,8 +202,8 @@ def test_another_training_is_refused_by_name_and_reason(tmp_path: Path) -> None:
     read.require_identity(META["identity"])
     with pytest.raises(CheckpointError, match=f"{path.name} .* its batch size is 64, here it is 32"):
         read.require_identity({"seed": 0, "batch size": 32})
-    with pytest.raises(CheckpointError, match="its format is None, here it is 2"):
-        read.require_identity({"format": 2})
+    with pytest.raises(CheckpointError, match="its precision is None, here it is float32"):
+        read.require_identity({"precision": "float32"})
 
 
 def test_another_environment_is_described(tmp_path: Path) -> None:

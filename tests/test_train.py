@@ -14,19 +14,21 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "source_dir"))
 
+from training import options, records, run, write_channel, write_channels
+
 import checkpoint
 import train
 from data import InputError
 from metrics import METRIC_DEFINITIONS, Epoch, epoch_line
-from training import options, records, run, write_channel, write_channels
+from settings import Settings, parse_settings
 
 # --- settings ----------------------------------------------------------------------------------------------
 
 DIRECTORIES = ["--train=t", "--validation=v", "--model-dir=m", "--output-data-dir=o"]
 
 
-def parse(arguments: list[str], **environment: str) -> train.Settings:
-    return train.parse_settings(DIRECTORIES + arguments, environment)
+def parse(arguments: list[str], **environment: str) -> Settings:
+    return parse_settings(DIRECTORIES + arguments, environment)
 
 
 def test_options_win_over_hyperparameters_and_these_over_defaults() -> None:
@@ -38,7 +40,7 @@ def test_options_win_over_hyperparameters_and_these_over_defaults() -> None:
 def test_directories_come_from_options_then_hyperparameters_then_the_environment() -> None:
     environment = {f"SM_{name}": "env" for name in ["CHANNEL_TRAIN", "CHANNEL_VALIDATION", "MODEL_DIR"]}
     hyperparameters = '{"validation": "hps", "model_dir": "hps", "output_data_dir": "hps"}'
-    settings = train.parse_settings(["--model-dir", "option"], environment | {"SM_HPS": hyperparameters})
+    settings = parse_settings(["--model-dir", "option"], environment | {"SM_HPS": hyperparameters})
     directories = [settings.train, settings.validation, settings.model_dir, settings.output_data_dir]
     assert [str(directory) for directory in directories] == ["env", "hps", "option", "hps"]
 
@@ -52,6 +54,12 @@ def test_options_may_have_either_dash_as_the_driver_of_the_sdk_writes_them() -> 
     assert parse(["--learning_rate", "1e-3", "--batch_size=8"]).learning_rate == 0.001
 
 
+def test_a_switch_may_have_a_value_as_hyperparameters_do() -> None:
+    hyperparameters = ['{"tensorboard": true}', '{"tensorboard": "True"}', '{"tensorboard": "false"}', "{}"]
+    assert [parse([], SM_HPS=text).tensorboard for text in hyperparameters] == [True, True, False, False]
+    assert parse(["--tensorboard"]).tensorboard
+
+
 IMPOSSIBLE = {
     "--epochs=0": "--epochs: 0 is not a whole number from 1",
     "--epochs=1.5": "--epochs: 1.5 is not a whole number",
@@ -63,7 +71,12 @@ IMPOSSIBLE = {
     "--learning-rate=0": "--learning-rate: 0 is not a finite number above 0",
     "--seed=-1": "--seed: -1 is not a whole number from 0",
     "--seed=4294967296": "--seed: 4294967296 is not",
-    "--checkpoint-every=0": "--checkpoint-every: 0 is not",
+    "--checkpoint-every=-1": "--checkpoint-every: -1 is not",
+    "--checkpoint-seconds=0": "--checkpoint-seconds: 0 is not a finite number above 0",
+    "--patience=-1": "--patience: -1 is not a whole number from 0",
+    "--schedule=linear": "--schedule: invalid choice: 'linear'",
+    "--precision=float16": "--precision: invalid choice: 'float16' (choose from 'float32', 'bfloat16')",
+    "--tensorboard=1": "--tensorboard: 1 is neither true nor false",
     "--model-dir=": "--model-dir: it is empty",
     "--epoch=3": "unrecognized arguments: --epoch=3",
     "--momentum=0.9": "unrecognized arguments: --momentum=0.9",
@@ -97,7 +110,7 @@ def test_an_impossible_hyperparameter_is_named(text: str, message: str) -> None:
 
 def test_a_directory_that_nobody_gave_is_asked_for() -> None:
     with pytest.raises(InputError, match="no directory for validation: give --validation DIR or set SM_CHANNEL"):
-        train.parse_settings(["--train=t"], {})
+        parse_settings(["--train=t"], {})
 
 
 # --- metrics -----------------------------------------------------------------------------------------------
@@ -128,7 +141,7 @@ class FakeTrainer:
 
     loss = 0.5
 
-    def __init__(self, *arguments: Any) -> None:
+    def __init__(self, *arguments: Any, **named: Any) -> None:
         self.variables = {"weights": np.zeros(32, np.uint8), "seen": np.array(0), "step": np.array(0)}
 
     @property
@@ -137,7 +150,7 @@ class FakeTrainer:
 
     def train(self, images: Any, labels: Any) -> None:
         content = self.variables["weights"].tobytes() + images.tobytes() + labels.tobytes()
-        self.variables = {
+        self.variables |= {
             "weights": np.frombuffer(hashlib.sha256(content).digest(), np.uint8),
             "seen": self.variables["seen"] + len(labels),
             "step": self.variables["step"] + 1,
@@ -157,6 +170,12 @@ class FakeTrainer:
     def restore(self, saved: checkpoint.Checkpoint) -> None:
         self.variables = dict(saved.arrays)
 
+    def keep_best(self) -> None:
+        self.variables["best/weights"] = self.variables["weights"]
+
+    def use_best(self) -> None:
+        self.variables["weights"] = self.variables["best/weights"]
+
     def export(self, directory: Path) -> None:
         directory.mkdir(exist_ok=True)
 
@@ -168,7 +187,12 @@ class FakeTrainer:
 def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[types.SimpleNamespace]:
     """Let train.main run in this process without TensorFlow; what it gives is what "model" is imported as."""
     write_channels(tmp_path)
-    model = types.SimpleNamespace(Trainer=FakeTrainer, environment=lambda: {"cores": "2"})
+    model = types.SimpleNamespace(
+        Trainer=FakeTrainer,
+        environment=lambda: {"cores": "2"},
+        has_bfloat16=lambda: True,
+        write_events=lambda directory, history: directory.mkdir(exist_ok=True),
+    )
     monkeypatch.setitem(sys.modules, "model", model)
     monkeypatch.setattr(train, "signals_received", [])
     monkeypatch.setenv("SM_OUTPUT_FAILURE", str(tmp_path / "failure"))
