@@ -138,7 +138,9 @@ def wheel(tmp_path: Path) -> Path:
 def test_pipes_break_as_they_do_in_a_container(rooms: Rooms, name: str) -> None:
     """Python ignores SIGPIPE; a container's entrypoint must not inherit that."""
     record = rooms.run(job_request(name, *SHELL, "yes | head -n 1; grep SigIgn /proc/self/status"))
-    assert rooms.log(record) == ["y", "SigIgn:\t0000000000000000"]
+    first, ignored = rooms.log(record)
+    assert first == "y"
+    assert int(ignored.split()[1], 16) & 0x7FFFFFFF == 0  # 32 and up are the C library's: nobody can set them back
 
 
 # What it leaves

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import boto3
+
 import localmode
 from localmode import client
 
