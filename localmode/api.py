@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from localmode import spot
-from localmode.checks import check_training_job
+from localmode.checks import check_role, check_training_job
 from localmode.disk import Journal
 from localmode.endpoints import Endpoints
 from localmode.jobs import TrainingJobs
@@ -80,11 +80,13 @@ class SageMaker:
         endpoints: Endpoints,
         models: Journal,
         configs: Journal,
+        trusts_sagemaker: Callable[[str], bool],
     ) -> None:
         self.settings = settings
         self.storage = storage
         self.jobs = jobs
         self.endpoints = endpoints
+        self.trusts_sagemaker = trusts_sagemaker
         self.models = Register(models, settings, "model", "model", "Model")
         self.configs = Register(configs, settings, "endpoint-config", "endpoint configuration", "EndpointConfig")
 
@@ -176,6 +178,7 @@ def _page(
 def create_training_job(sagemaker: SageMaker, request: Request) -> Request:
     """Start a training job."""
     name = request["TrainingJobName"]
+    check_role(request["RoleArn"], sagemaker.trusts_sagemaker)
     check_training_job(request, sagemaker.storage, sagemaker.settings)
     job = sagemaker.jobs.create(name, request)
     if job is None:
@@ -254,7 +257,7 @@ def stop_training_job(sagemaker: SageMaker, request: Request) -> Request:
                 "ValidationException",
                 f"The request was rejected because the training job is in status {job.record.status}.",
             )
-        job.stop()
+        sagemaker.jobs.stop(job)
     return {}
 
 
@@ -277,6 +280,8 @@ def create_model(sagemaker: SageMaker, request: Request) -> Request:
     ]
     if len(containers) != 1 or not containers[0].get("ModelDataUrl"):
         raise ApiError("ValidationException", "localmode serves a model of one container with a ModelDataUrl")
+    if "ExecutionRoleArn" in request:
+        check_role(request["ExecutionRoleArn"], sagemaker.trusts_sagemaker)
     entry = {
         "EnableNetworkIsolation": False,
         **{key: value for key, value in request.items() if key != "Tags"},

@@ -4,10 +4,11 @@ what localmode does not do, which is never ignored."""
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from localmode.instance import OPT_ML
-from localmode.settings import Settings
+from localmode.settings import ACCOUNT_ID, Settings
 from localmode.shapes import ApiError
 from localmode.storage import Storage, StorageError, parse_uri
 from localmode.training import DEFAULT_MAX_RUNTIME
@@ -52,6 +53,18 @@ def check_training_job(request: Request, storage: Storage, settings: Settings) -
     _check_storage(request, storage, settings)
 
 
+def check_role(arn: str, trusts_sagemaker: Callable[[str], bool]) -> None:
+    """Raise ApiError for a role that SageMaker could not assume in this account."""
+    if arn.split(":")[4] != ACCOUNT_ID:
+        raise ApiError("AccessDeniedException", "Cross-account pass role is not allowed.")
+    if not trusts_sagemaker(arn.rpartition("/")[2]):
+        raise ApiError(
+            "ValidationException",
+            f"Could not assume role {arn}. Please ensure that the role exists and allows principal "
+            "'sagemaker.amazonaws.com' to assume the role.",
+        )
+
+
 def _check_metrics(definitions: list[dict[str, str]]) -> None:
     for definition in definitions:
         try:
@@ -84,6 +97,12 @@ def _check_times(request: Request) -> None:
                 "ValidationException",
                 "Invalid MaxWaitTimeInSeconds. It must be present and be greater than or equal to "
                 f"MaxRuntimeInSeconds ({runtime}) when EnableManagedSpotTraining is true.",
+            )
+        if "AlgorithmName" in request["AlgorithmSpecification"] and "CheckpointConfig" not in request and wait > 3600:
+            raise ApiError(
+                "ValidationException",
+                "Invalid MaxWaitTimeInSeconds. It cannot be greater than 3600 seconds for an algorithm that does not "
+                "support checkpointing.",
             )
     elif wait is not None:
         raise ApiError(

@@ -57,6 +57,7 @@ class Daemon:
             self._endpoints,
             self._journal("models"),
             self._journal("endpoint-configs"),
+            services.trusts_sagemaker,
         )
         commands: dict[str, Command] = {
             "status": self._status,

@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo-ru
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import site
 import sys
@@ -21,6 +22,10 @@ HOST = "algo-1"
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CODE_CHANNELS = ("code", "sm_drivers")  # where the SDK puts scripts, in which /opt/ml stands literally
 _DEFAULT_ENTRYPOINT = ["train"]
+_NO_TRAIN = (
+    "The job has no ContainerEntrypoint, so its container runs the command `train`, which is not installed: "
+    "`make toolkit` installs the one of sagemaker-training, which jobs of SDK v2 and of tuners need."
+)
 
 
 class Instance:
@@ -118,6 +123,9 @@ class Instance:
             "TMPDIR": str(self.root / "tmp"),
             "LANG": "C.UTF-8",
             "PYTHONUNBUFFERED": "1",
+            "VIRTUAL_ENV": str(self.root / "env"),
+            "SAGEMAKER_BASE_DIR": self.seen_inside(OPT_ML),  # for the toolkit, in whose code /opt/ml stands
+            "SM_STUDIO_LOCAL_MODE": "true",  # or the toolkit waits a quarter of an hour for algo-1 to have an address
             "TRAINING_JOB_NAME": self._name,
             "TRAINING_JOB_ARN": self._arn,
             **aws,
@@ -135,8 +143,8 @@ class Instance:
         base = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
         for name in ("python", "python3", version):
             (bin_directory / name).symlink_to(base)
-        for name in ("pip", "pip3"):
-            (bin_directory / name).write_text(f'#!/bin/sh\nexec {bin_directory}/python3 -m pip "$@"\n')
+        for name, line in _programs(f"{bin_directory}/python3").items():
+            (bin_directory / name).write_text(f"#!/bin/sh\n{line}\n")
             (bin_directory / name).chmod(0o755)
         (environment / "pyvenv.cfg").write_text(f"home = {base.parent}\ninclude-system-site-packages = false\n")
         (packages / "workshop.pth").write_text("\n".join(site.getsitepackages()) + "\n")
@@ -147,3 +155,23 @@ class Instance:
         content = path.read_bytes()
         if OPT_ML.encode() in content and b"\0" not in content:
             path.write_bytes(content.replace(OPT_ML.encode(), str(self.opt_ml).encode()))
+
+
+def _programs(python: str) -> dict[str, str]:
+    """Return what the daemon's Python programs are to a job: shell lines that run them with the job's Python."""
+    own = Path(sys.executable).parent
+    programs = {}
+    for path in own.iterdir():
+        if path.is_file() and not path.is_symlink() and _runs_python(path):
+            programs[path.name] = f'exec {python} {shlex.quote(str(path))} "$@"'
+    if not shutil.which(_DEFAULT_ENTRYPOINT[0], path=f"{own}:{_SYSTEM_PATH}"):
+        programs[_DEFAULT_ENTRYPOINT[0]] = f"echo {shlex.quote(_NO_TRAIN)} | tee output/failure; exit 127"
+    # The SDK's drivers look for pip3, which an environment made by uv does not have.
+    return {**programs, **dict.fromkeys(("pip", "pip3"), f'exec {python} -m pip "$@"')}
+
+
+def _runs_python(path: Path) -> bool:
+    """Whether a file is a Python script as installers write them, for the Python that runs this."""
+    with path.open("rb") as file:
+        start = file.read(1024)
+    return start.startswith(b"#!") and str(Path(sys.executable).parent).encode() + b"/python" in start

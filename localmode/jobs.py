@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from typing import Any
@@ -12,6 +13,10 @@ from localmode.settings import LocalModeError, Settings
 from localmode.spot import SpotMarket
 from localmode.training import Record, TrainingJob
 
+_log = logging.getLogger(__name__)
+_HEARTBEAT_SECONDS = 5.0
+_RETRY_SECONDS = 1.0
+
 
 class TrainingJobs:
     """The register of training jobs, and the thread that watches their clocks."""
@@ -19,6 +24,8 @@ class TrainingJobs:
     def __init__(self, settings: Settings, journal: Journal, instances: LocalInstances) -> None:
         self._settings = settings
         self._journal = journal
+        self._unsaved: set[str] = set()  # jobs that have changed since the journal could last be written
+        self._heartbeat = settings.home / "alive"  # touched while jobs run: until when was the last daemon there?
         self._instances = instances
         self._market = SpotMarket()
         self._wake = threading.Condition()
@@ -27,8 +34,9 @@ class TrainingJobs:
         self._jobs: dict[str, TrainingJob] = {}
         for name, record in journal.load(Record.from_json).items():
             self._jobs[name] = self._make(record)
+        last_alive = self._heartbeat.stat().st_mtime if self._heartbeat.exists() else time.time()
         for job in self.all():
-            job.lose_host()
+            job.lose_host(last_alive)
         self._timer = threading.Thread(target=self._watch, name="job timer", daemon=True)
         self._timer.start()
 
@@ -42,13 +50,20 @@ class TrainingJobs:
                     return None
                 self._jobs[name] = job
             try:
-                job.start()
+                self._journal.save(name, job.record.to_json())
             except OSError:  # the disk refuses, so the job is not accepted
                 with self._wake:
                     del self._jobs[name]
-                self._journal.delete(name)
                 raise
+            job.start()
         return job
+
+    def stop(self, job: TrainingJob) -> None:
+        """Stop a job at the user's request; raise OSError if that cannot be put on disk."""
+        with job.changed:
+            job.stop()
+            if job.record.name in self._unsaved:
+                self._journal.save(job.record.name, job.record.to_json())
 
     def get(self, name: str) -> TrainingJob | None:
         """Return a job by name."""
@@ -91,8 +106,33 @@ class TrainingJobs:
         return TrainingJob(record, time.time, self._instances, self._save, lambda: self._market.available)
 
     def _save(self, record: Record) -> None:
-        self._journal.save(record.name, record.to_json())
+        self._write_down(record)
         self._notify()
+
+    def _write_down(self, record: Record) -> None:
+        """Put a job on disk; if that fails, the job goes on and is put there as soon as it is possible."""
+        try:
+            self._journal.save(record.name, record.to_json())
+            self._unsaved.discard(record.name)
+        except OSError:
+            _log.exception("%s could not be written to the journal", record.name)
+            self._unsaved.add(record.name)
+
+    def _save_again(self) -> None:
+        for job in self.all():
+            with job.changed:
+                if job.record.name in self._unsaved:
+                    self._write_down(job.record)
+
+    def _beat(self) -> bool:
+        """Leave a sign of life while jobs run; return whether any does."""
+        running = any(job.has_instance for job in self.all())
+        if running:
+            try:
+                self._heartbeat.touch()
+            except OSError:
+                _log.exception("%s could not be touched", self._heartbeat)
+        return running
 
     def _notify(self) -> None:
         with self._wake:
@@ -101,10 +141,15 @@ class TrainingJobs:
 
     def _watch(self) -> None:
         while not self._closing:
+            self._save_again()
             for job in self.all():
                 job.tick()
             deadlines = [deadline for job in self.all() if (deadline := job.deadline()) is not None]
-            pause = max(0.0, min(deadlines) - time.time()) if deadlines else None
+            pauses = [max(0.0, deadline - time.time()) for deadline in deadlines]
+            if self._beat():
+                pauses.append(_HEARTBEAT_SECONDS)
+            if self._unsaved:
+                pauses.append(_RETRY_SECONDS)
             with self._wake:
-                self._wake.wait_for(lambda: self._changed or self._closing, pause)
+                self._wake.wait_for(lambda: self._changed or self._closing, min(pauses, default=None))
                 self._changed = False

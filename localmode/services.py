@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import os
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable
 from typing import Any
+from urllib.parse import unquote
 
 os.environ["MOTO_DISABLE_GLOBAL_CORS"] = "true"  # no web page may reach the daemon
 os.environ["MOTO_S3_DEFAULT_KEY_BUFFER_SIZE"] = str(1 << 20)  # larger objects stay out of memory
@@ -86,6 +88,15 @@ class Services:
         }
         response = self.call("logs", "POST", "/", headers, json.dumps(parameters).encode())
         return dict(json.loads(_checked(response, operation).data or b"{}"))
+
+    def trusts_sagemaker(self, role_name: str) -> bool:
+        """Tell whether there is a role of this name that SageMaker may assume."""
+        try:
+            answer = self.query("iam", "2010-05-08", Action="GetRole", RoleName=role_name)
+        except RuntimeError:  # no such role
+            return False
+        policy = ElementTree.fromstring(answer.data).findtext(".//{*}AssumeRolePolicyDocument") or ""
+        return "sagemaker.amazonaws.com" in unquote(policy)
 
     def _simulate_principal_policy(self, request: Request) -> Response:
         """Allow everything: localmode enforces no IAM policy (moto has no such operation)."""

@@ -103,6 +103,12 @@ class TrainingJob:
         return bool(self.request.get("EnableManagedSpotTraining"))
 
     @property
+    def has_instance(self) -> bool:
+        """True while an attempt runs."""
+        with self.changed:
+            return self._running
+
+    @property
     def is_final(self) -> bool:
         """True once nothing more will happen to it."""
         return self.record.status in _FINAL
@@ -170,13 +176,14 @@ class TrainingJob:
             self._instances.reclaim(self, len(self.record.attempts))
             return True
 
-    def lose_host(self) -> None:
-        """The machine went down with the daemon: what SageMaker does about it depends on the job."""
+    def lose_host(self, last_alive: float) -> None:
+        """The machine went down with the daemon, some time after `last_alive`: what follows depends on the job."""
         with self.changed:
             self._running = False
             if self.is_final:
                 return
-            self._end_attempt()
+            begun = self.record.transitions[-1]["StartTime"] if self.record.transitions else self.record.created
+            self._end_attempt(max(last_alive, begun))
             if self.record.status == "Stopping":
                 self._finish("Stopped", self.record.stop_reason)
             elif self.is_spot:
@@ -281,9 +288,9 @@ class TrainingJob:
         elif self._outage is None:
             self._instances.terminate(self, len(self.record.attempts))
 
-    def _end_attempt(self) -> None:
+    def _end_attempt(self, moment: float | None = None) -> None:
         if self.record.attempts and self.record.attempts[-1].ended is None:
-            self.record.attempts[-1].ended = self._clock()
+            self.record.attempts[-1].ended = self._clock() if moment is None else moment
 
     def _finish(self, status: str, secondary: str, message: str = "") -> None:
         self.record.status = status

@@ -326,6 +326,39 @@ def test_a_value_that_the_model_forbids_is_named(member: str, value: object, fau
     assert fault in caught.value.message
 
 
+def test_a_role_that_is_not_there_or_of_another_account_is_refused(daemon: Daemon, name: str) -> None:
+    missing = {**job_request(name), "RoleArn": ROLE.replace("LocalMode", "NoSuch")}
+    code, message = refusal(daemon.sagemaker.create_training_job, **missing)
+    assert code == "ValidationException"
+    assert message.startswith(f"Could not assume role {missing['RoleArn']}. Please ensure that the role exists")
+    foreign = {**job_request(name), "RoleArn": "arn:aws:iam::111122223333:role/Mine"}
+    assert refusal(daemon.sagemaker.create_training_job, **foreign)[0] == "AccessDeniedException"
+
+
+def test_a_role_that_trusts_sagemaker_is_accepted_and_another_is_not(daemon: Daemon, name: str) -> None:
+    for service in ("sagemaker", "lambda"):
+        trust = {"Effect": "Allow", "Principal": {"Service": f"{service}.amazonaws.com"}, "Action": "sts:AssumeRole"}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+        daemon.client("iam").create_role(RoleName=f"for-{service}", Path="/a/b/", AssumeRolePolicyDocument=policy)
+    arn = "arn:aws:iam::123456789012:role/a/b/for-"
+    daemon.sagemaker.create_training_job(**{**job_request(name), "RoleArn": f"{arn}sagemaker"})
+    refused = {**job_request(name), "RoleArn": f"{arn}lambda"}
+    assert "Could not assume role" in refusal(daemon.sagemaker.create_training_job, **refused)[1]
+
+
+def test_an_algorithm_that_does_not_checkpoint_may_wait_an_hour(daemon: Daemon, name: str) -> None:
+    algorithm = {"TrainingInputMode": "File", "AlgorithmName": "arn:aws:sagemaker:us-east-1:123456789012:algorithm/x"}
+    request = {
+        **job_request(name),
+        "AlgorithmSpecification": algorithm,
+        "EnableManagedSpotTraining": True,
+        "StoppingCondition": {"MaxRuntimeInSeconds": 60, "MaxWaitTimeInSeconds": 3601},
+    }
+    assert "cannot be greater than 3600 seconds" in refusal(daemon.sagemaker.create_training_job, **request)[1]
+    request["StoppingCondition"] = {"MaxRuntimeInSeconds": 60, "MaxWaitTimeInSeconds": 3600}
+    assert daemon.sagemaker.create_training_job(**request)["TrainingJobArn"].endswith(name)
+
+
 def test_a_job_name_in_use_is_refused(daemon: Daemon, name: str) -> None:
     daemon.sagemaker.create_training_job(**job_request(name))
     code, message = refusal(daemon.sagemaker.create_training_job, **job_request(name))

@@ -355,7 +355,7 @@ def test_nothing_happens_to_a_job_that_is_over() -> None:
     life = Life(**limits(100_000, 100_000)).download().train().exit().finish()
     before = life.job.record.to_json()
     life.wait(10**6).job.on_lost(1)
-    life.job.lose_host()
+    life.job.lose_host(life.now)
     assert life.job.record.to_json() == before
     assert life.job.deadline() is None
 
@@ -366,32 +366,40 @@ def test_nothing_happens_to_a_job_that_is_over() -> None:
 def test_a_spot_job_whose_host_is_lost_is_interrupted_and_starts_again() -> None:
     life = Life().download().train()
     life.job = life.revive(Record.from_json(json.loads(life.saved[-1])))
-    life.job.lose_host()
+    life.job.lose_host(life.now)
     life.wait(0)
     assert life.statuses == [*BEGUN, "Interrupted", "Starting"]
     assert life.orders[-1] == ("launch", 2)
 
 
+def test_the_time_between_the_last_sign_of_life_and_the_restart_is_no_training_time() -> None:
+    life = Life().download(10).train(100)
+    last_alive = life.now
+    life.now += 8 * 3600
+    life.job.lose_host(last_alive)
+    assert training_seconds(life.job.record.attempts, life.now) == 110
+
+
 def test_an_on_demand_job_whose_host_is_lost_fails_with_an_internal_error() -> None:
     life = Life(False).download().train()
-    life.job.lose_host()
+    life.job.lose_host(life.now)
     assert life.end == ("Failed", "Failed")
     assert life.job.record.failure_reason.startswith("InternalServerError")
 
 
 def test_a_retry_strategy_survives_as_many_lost_hosts_as_it_says() -> None:
     life = Life(False, RetryStrategy={"MaximumRetryAttempts": 1}).download().train()
-    life.job.lose_host()
+    life.job.lose_host(life.now)
     life.wait(0).download().train()
     assert life.statuses == [*BEGUN, "Restarting", *BEGUN]
-    life.job.lose_host()
+    life.job.lose_host(life.now)
     assert life.end == ("Failed", "Failed")
 
 
 def test_a_stopping_job_whose_host_is_lost_is_stopped() -> None:
     life = Life().download().train()
     life.job.stop()
-    life.job.lose_host()
+    life.job.lose_host(life.now)
     assert life.end == ("Stopped", "Stopped")
 
 

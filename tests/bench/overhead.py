@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import boto3
@@ -20,6 +21,8 @@ import localmode
 from localmode import client
 
 RUNS = 7
+MODEL_MB = 200
+IDLE_SECONDS = 60
 TRIVIAL = ["/bin/bash", "-c", "true"]
 
 
@@ -57,17 +60,15 @@ def _cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def trivial_job(number: int) -> None:
+def run_job(name: str, command: list[str]) -> None:
     """CreateTrainingJob to Completed, polling every 50 ms."""
-    sagemaker, name = boto3.client("sagemaker"), f"trivial-{number}"
-    state = localmode.status()
+    sagemaker, state = boto3.client("sagemaker"), localmode.status()
     sagemaker.create_training_job(
         TrainingJobName=name,
         AlgorithmSpecification={
             "TrainingImage": "none",
             "TrainingInputMode": "File",
-            "ContainerEntrypoint": TRIVIAL[:1],
-            "ContainerArguments": TRIVIAL[1:],
+            "ContainerEntrypoint": command,
         },
         RoleArn=state["role_arn"],
         OutputDataConfig={"S3OutputPath": f"s3://{state['default_bucket']}/bench"},
@@ -77,6 +78,45 @@ def trivial_job(number: int) -> None:
     while (status := sagemaker.describe_training_job(TrainingJobName=name)["TrainingJobStatus"]) == "InProgress":
         time.sleep(0.05)
     assert status == "Completed", status
+
+
+def model_upload(home: Path) -> None:
+    """A job that copies a 200 MB model, against `tar czf` and a copy with fsync of the same file."""
+    model = home.parent / "model.bin"
+    model.write_bytes(os.urandom(MODEL_MB * 1_000_000))
+    job = timed(lambda: run_job("large-model", ["cp", str(model), "/opt/ml/model/model.bin"]))
+    archive = home.parent / "model.tar.gz"
+    pack = timed(lambda: subprocess.run(["tar", "czf", archive, "-C", model.parent, model.name], check=True))
+    copy = timed(
+        lambda: subprocess.run(["dd", f"if={archive}", f"of={archive}.2", "bs=1M", "conv=fsync", "status=none"])
+    )
+    print(f"a job with a model of {MODEL_MB} MB: {job:.1f} s; tar czf {pack:.1f} s + copy with fsync {copy:.1f} s")
+    print(f"ratio: {job / (pack + copy):.2f}")
+    stages = boto3.client("sagemaker").describe_training_job(TrainingJobName="large-model")
+    for stage in stages["SecondaryStatusTransitions"]:
+        print(f"    {stage['Status']:<12}{(stage['EndTime'] - stage['StartTime']).total_seconds():6.2f} s")
+
+
+def idle_job(seconds: float) -> None:
+    """Memory and CPU of the daemon while a job with checkpoints does nothing."""
+    sagemaker, state = boto3.client("sagemaker"), localmode.status()
+    sagemaker.create_training_job(
+        TrainingJobName="idle",
+        AlgorithmSpecification={
+            "TrainingImage": "none",
+            "TrainingInputMode": "File",
+            "ContainerEntrypoint": ["sleep", "3600"],
+        },
+        RoleArn=state["role_arn"],
+        OutputDataConfig={"S3OutputPath": f"s3://{state['default_bucket']}/bench"},
+        ResourceConfig={"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1},
+        StoppingCondition={"MaxRuntimeInSeconds": 3600, "MaxWaitTimeInSeconds": 3600},
+        EnableManagedSpotTraining=True,
+        CheckpointConfig={"S3Uri": f"s3://{state['default_bucket']}/bench-checkpoints"},
+    )
+    megabytes, percent = idle(state["pid"], seconds)
+    print(f"daemon while a job idles for {seconds:.0f} s: {megabytes:.0f} MB, {percent:.1f} % of a core")
+    sagemaker.stop_training_job(TrainingJobName="idle")
 
 
 def main() -> int:
@@ -89,11 +129,13 @@ def main() -> int:
             print(f"runner: {localmode.status()['runner']}")
             megabytes, percent = idle(localmode.status()["pid"], 10)
             print(f"daemon idle: {megabytes:.0f} MB, {percent:.1f} % of a core")
-            jobs = [timed(lambda number=number: trivial_job(number)) for number in range(RUNS)]  # type: ignore[misc]
+            jobs = [timed(partial(run_job, f"trivial-{number}", TRIVIAL)) for number in range(RUNS)]
             bare = [timed(lambda: subprocess.run(TRIVIAL, check=True)) for _ in range(RUNS)]
             show("a job that does nothing, Create to Completed", "s", jobs)
             show("the same command, bare", "s", bare)
             show("difference", "s", [job - statistics.median(bare) for job in jobs])
+            idle_job(IDLE_SECONDS)
+            model_upload(home)
             megabytes, _ = idle(localmode.status()["pid"], 1)
             print(f"daemon afterwards: {megabytes:.0f} MB")
         finally:
