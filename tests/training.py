@@ -12,30 +12,50 @@ import numpy as np
 TRAIN = Path(__file__).parents[1] / "source_dir" / "train.py"
 CLASSES = [f"class {number}" for number in range(10)]
 
-# Runs train.py as its own first line would, but with a signal to itself at one exact moment: the Nth time
-# that a line with a given beginning has been printed, or that os.fsync is called (in each checkpoint first
-# between the draft and its renaming, then between the renaming and the pruning).
+# Runs train.py as its own first line would, but with a signal to itself at one exact moment, EVENT:N, the Nth
+# time that EVENT happens:
+#   fsync          os.fsync is called: in each checkpoint first between the draft and its renaming, then between
+#                  the renaming and the pruning
+#   import NAME    the import of a module begins
+#   call NAME      a method of the Trainer is called
+#   path NAME      a method of pathlib.Path is called: "rename" is the export's last act
+#   anything else  a line that begins so has been printed
 SIGNALLED = """
-import builtins, os, runpy, signal, sys
+import builtins, os, pathlib, runpy, signal, sys
 number, moment, path, *sys.argv[1:] = sys.argv[1:]
 sys.path[0], sys.argv[0] = os.path.dirname(path), path
-event, _, count = moment.partition(":")
+event, _, count = moment.rpartition(":")
+kind, _, name = event.partition(" ")
 left = int(count)
 def happened():
     global left
     left -= 1
     if left == 0:
         os.kill(os.getpid(), getattr(signal, number))
-fsync, show = os.fsync, builtins.print
-def signalling_fsync(descriptor):
-    happened()
-    fsync(descriptor)
+def signal_before(owner, name):
+    function = getattr(owner, name)
+    def instead(*arguments, **named):
+        happened()
+        return function(*arguments, **named)
+    setattr(owner, name, instead)
+class Finder:
+    def find_spec(self, wanted, *others):
+        if wanted == name:
+            happened()
+show = builtins.print
 def signalling_print(line, **options):
     show(line, **options)
     if line.startswith(event):
         happened()
 if event == "fsync":
-    os.fsync = signalling_fsync
+    signal_before(os, "fsync")
+elif kind == "import":
+    sys.meta_path.insert(0, Finder())
+elif kind == "call":
+    import model
+    signal_before(model.Trainer, name)
+elif kind == "path":
+    signal_before(pathlib.Path, name)
 else:
     builtins.print = signalling_print
 runpy.run_path(path, run_name="__main__")
@@ -84,12 +104,16 @@ def run(arguments: list[str], **environment: str) -> subprocess.CompletedProcess
 
 
 def run_signalled(number: str, moment: str, arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    """Run train.py with a signal (SIGTERM, SIGKILL) at a moment such as "fsync:3" or "epoch=2:1"."""
+    """Run train.py with a signal (SIGTERM, SIGKILL) at a moment such as "fsync:3", see SIGNALLED."""
     return _run([sys.executable, "-c", SIGNALLED, number, moment, str(TRAIN), *arguments], {})
 
 
+def clean_environment() -> dict[str, str]:
+    """Return this process's environment without what changes how train.py runs."""
+    unwanted = ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED")
+    return {key: value for key, value in os.environ.items() if not key.startswith("SM_") and key not in unwanted}
+
+
 def _run(command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("SM_")}
-    for name in ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"):
-        inherited.pop(name, None)
+    inherited = clean_environment()
     return subprocess.run(command, capture_output=True, text=True, env=inherited | environment, timeout=120)
