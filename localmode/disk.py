@@ -31,20 +31,32 @@ def sync_directory(directory: Path) -> None:
 
 
 @contextmanager
+def drafted(scratch: Path) -> Iterator[tuple[IO[bytes], Path]]:
+    """Open a new file in `scratch`; whatever happens, nothing of that name stays there."""
+    path = scratch / uuid.uuid4().hex
+    try:
+        with path.open("xb") as file:
+            yield file, path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def finish(file: IO[bytes]) -> None:
+    """Make what has been written to a file durable."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+@contextmanager
 def replace_atomically(path: Path, scratch: Path) -> Iterator[IO[bytes]]:
     """Write `path` so that after a kill it holds the old bytes or all of the new ones.
 
     `scratch` is a directory on the same file system for the file in the making.
     """
-    temporary = scratch / uuid.uuid4().hex
-    try:
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with drafted(scratch) as (file, draft):
+        yield file
+        finish(file)
+        draft.replace(path)
     sync_directory(path.parent)
 
 
@@ -160,25 +172,28 @@ class ObjectFiles:
 
     def write(self, bucket: str, key: str, body: Iterable[bytes], headers: dict[str, str]) -> None:
         """Store an object; it is on disk when this returns. On an OSError the old one is still there."""
-        with self._lock:
-            entry = StoredObject(key, self._path(bucket, key), headers)
-            entry.path.parent.mkdir(parents=True, exist_ok=True)
-            sidecar = self._sidecar(bucket, key)
-            if headers or self._is_odd(bucket, entry.path):
-                sidecar.parent.mkdir(parents=True, exist_ok=True)
-                about = {
-                    "key": key,
-                    "file": entry.path.relative_to(self._root).as_posix(),
-                    "headers": headers,
-                }
-                with replace_atomically(sidecar, self.scratch) as file:
-                    file.write(json.dumps(about).encode())
-            else:
-                sidecar.unlink(missing_ok=True)
-            with replace_atomically(entry.path, self.scratch) as file:
-                for chunk in body:
-                    file.write(chunk)
-            self._buckets.setdefault(bucket, {})[key] = entry
+        with drafted(self.scratch) as (file, draft):
+            for chunk in body:  # the slow part, for which nobody else waits
+                file.write(chunk)
+            finish(file)
+            with self._lock:
+                entry = StoredObject(key, self._path(bucket, key), headers)
+                entry.path.parent.mkdir(parents=True, exist_ok=True)
+                self._write_sidecar(bucket, entry)
+                draft.replace(entry.path)
+                sync_directory(entry.path.parent)
+                self._buckets.setdefault(bucket, {})[key] = entry
+
+    def _write_sidecar(self, bucket: str, entry: StoredObject) -> None:
+        sidecar = self._sidecar(bucket, entry.key)
+        if entry.headers or self._is_odd(bucket, entry.path):
+            sidecar.parent.mkdir(parents=True, exist_ok=True)
+            place = entry.path.relative_to(self._root).as_posix()
+            about = {"key": entry.key, "file": place, "headers": entry.headers}
+            with replace_atomically(sidecar, self.scratch) as file:
+                file.write(json.dumps(about).encode())
+        else:
+            sidecar.unlink(missing_ok=True)
 
     def delete(self, bucket: str, key: str) -> None:
         """Remove an object, and the directories that it leaves empty."""

@@ -9,6 +9,7 @@ import threading
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import parse_qs, quote
@@ -82,9 +83,12 @@ class Storage:
         """Upload a file; it is on disk when this returns."""
         if not self.bucket_exists(bucket):
             raise StorageError(f"The S3 bucket '{bucket}' does not exist")
-        with path.open("rb") as file, self._writing:
-            self._put(bucket, key, file, {})
-            self._refresh(bucket, key)
+        with path.open("rb") as file:
+            self.files.write(bucket, key, iter(partial(file.read, _SPOOL_BYTES), b""), {})
+        with self._writing:  # moto's copy is of what is on disk by now, whoever wrote that
+            stored = self.files.get(bucket, key)
+            if stored is not None:
+                self._load(bucket, stored)
 
     def delete(self, bucket: str, key: str) -> None:
         """Delete an object; one that is not there is no error, as in S3."""

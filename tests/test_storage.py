@@ -7,12 +7,13 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 from local import BUCKET, Daemon, Rooms
+from werkzeug.test import EnvironBuilder
 
 from localmode.disk import Journal, ObjectFiles, replace_atomically
 from localmode.settings import LocalModeError
@@ -197,11 +198,22 @@ def test_writers_of_one_key_leave_disk_and_memory_agreeing(daemon: Daemon, name:
 # A disk that refuses
 
 
-class FullDisk:
-    """Stands in for a file: takes nothing."""
+def full_disk(file: IO[bytes]) -> None:
+    """Stands in for fsync: this is where a disk says at the latest that it is full."""
+    raise OSError(28, "No space left on device")
 
-    def __init__(self, *_: object) -> None:
-        raise OSError(28, "No space left on device")
+
+def put_as_an_instance(rooms: Rooms, key: str, path: Path) -> None:
+    rooms.storage.put_file(BUCKET, key, path)
+
+
+def put_as_a_client(rooms: Rooms, key: str, path: Path) -> None:
+    signature = {"Authorization": "AWS4-HMAC-SHA256 Credential=key/20260101/us-east-1/s3/aws4_request, Signature=0"}
+    builder = EnvironBuilder(f"/{BUCKET}/{key}", method="PUT", data=path.read_bytes(), headers=signature)
+    assert rooms.storage.handle(builder.get_environ()).status_code == 200
+
+
+by_either_way = pytest.mark.parametrize("put", [put_as_an_instance, put_as_a_client])
 
 
 @pytest.fixture
@@ -213,30 +225,33 @@ def moto_s_copy(rooms: Rooms, key: str) -> bytes:
     return bytes(rooms.services.call("s3", "GET", f"/{BUCKET}/{key}", {}).data)
 
 
+@by_either_way
 def test_a_disk_that_refuses_leaves_the_old_object(
-    rooms: Rooms, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    rooms: Rooms, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, put: Callable[[Rooms, str, Path], None]
 ) -> None:
     for content in ("old", "new"):
         (tmp_path / content).write_text(content)
-    rooms.storage.put_file(BUCKET, name, tmp_path / "old")
+    put(rooms, name, tmp_path / "old")
     with monkeypatch.context() as disk, pytest.raises(OSError, match="No space"):
-        disk.setattr("localmode.disk.replace_atomically", FullDisk)
-        rooms.storage.put_file(BUCKET, name, tmp_path / "new")
+        disk.setattr("localmode.disk.finish", full_disk)
+        put(rooms, name, tmp_path / "new")
     entry = rooms.storage.files.get(BUCKET, name)
     assert entry is not None
     assert entry.path.read_text() == "old"
     assert moto_s_copy(rooms, name) == b"old"
 
 
+@by_either_way
 def test_a_disk_that_refuses_a_first_object_leaves_none(
-    rooms: Rooms, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    rooms: Rooms, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, put: Callable[[Rooms, str, Path], None]
 ) -> None:
     (tmp_path / "new").write_text("new")
     with monkeypatch.context() as disk, pytest.raises(OSError, match="No space"):
-        disk.setattr("localmode.disk.replace_atomically", FullDisk)
-        rooms.storage.put_file(BUCKET, name, tmp_path / "new")
+        disk.setattr("localmode.disk.finish", full_disk)
+        put(rooms, name, tmp_path / "new")
     assert rooms.storage.files.get(BUCKET, name) is None
     assert b"NoSuchKey" in moto_s_copy(rooms, name)
+    assert list(rooms.storage.files.scratch.iterdir()) == []
 
 
 # The disk itself
