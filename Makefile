@@ -5,11 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/0*.ipynb))
 STAMP := $(VENV)/.installed
+CLIENTS := .venv-clients
 # Bytecode is written once, at installation: without it, importing TensorFlow takes twice as long.
 unexport PYTHONDONTWRITEBYTECODE
 unexport PYTHONPATH
 
-.PHONY: env run test lint normalize bench lab clean
+.PHONY: env toolkit clients run test lint normalize bench lab clean
 
 env: $(STAMP)  ## set up .venv; redone when requirements.txt changes
 
@@ -21,10 +22,23 @@ $(STAMP): requirements.txt pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --requirement requirements.txt
 	@touch $@
 
+toolkit: $(VENV)/.toolkit  ## what SDK v2 and tuning jobs start in an image: `train`, of sagemaker-training; needs gcc
+
+$(VENV)/.toolkit: $(STAMP)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --editable '.[toolkit]'
+	@touch $@
+
+clients: $(CLIENTS)/.installed  ## SDK v2 and the AWS command line, for the tests, away from SDK v3
+
+$(CLIENTS)/.installed: requirements-clients.txt | $(STAMP)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(CLIENTS)
+	$(BIN)/uv pip install --quiet --python $(CLIENTS)/bin/python --compile-bytecode --requirement $<
+	@touch $@
+
 run: env  ## the whole course, in local mode; executed notebooks and a summary in build/
 	$(BIN)/python notebooks/course.py
 
-test: env  ## all tests
+test: env clients  ## all tests; after `make toolkit` also those that need it
 	$(BIN)/python -m pytest
 
 lint: env  ## ruff and mypy

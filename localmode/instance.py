@@ -10,6 +10,7 @@ import shlex
 import shutil
 import site
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,8 @@ _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CODE_CHANNELS = ("code", "sm_drivers")  # where the SDK puts scripts, in which /opt/ml stands literally
 _DEFAULT_ENTRYPOINT = ["train"]
 _NO_TRAIN = (
-    "The job has no ContainerEntrypoint, so its container runs the command `train`, which is not installed: "
-    "`make toolkit` installs the one of sagemaker-training, which jobs of SDK v2 and of tuners need."
+    "The container's command is `train`, as of every job without a ContainerEntrypoint (those of SDK v2 and of "
+    "tuners), and it is not installed here: `make toolkit` installs that of the sagemaker-training toolkit."
 )
 
 
@@ -76,6 +77,8 @@ class Instance:
                     shutil.copyfile(entry.path, target)
                     if self._rewrite and name in _CODE_CHANNELS:
                         self._rewrite_file(target)
+        if self._rewrite:
+            self._unpack_submitted_code(storage)
 
     def write_config(self) -> None:
         """Write input/config/*.json."""
@@ -123,6 +126,7 @@ class Instance:
             "TMPDIR": str(self.root / "tmp"),
             "LANG": "C.UTF-8",
             "PYTHONUNBUFFERED": "1",
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "VIRTUAL_ENV": str(self.root / "env"),
             "SAGEMAKER_BASE_DIR": self.seen_inside(OPT_ML),  # for the toolkit, in whose code /opt/ml stands
             "SM_STUDIO_LOCAL_MODE": "true",  # or the toolkit waits a quarter of an hour for algo-1 to have an address
@@ -149,6 +153,20 @@ class Instance:
         (environment / "pyvenv.cfg").write_text(f"home = {base.parent}\ninclude-system-site-packages = false\n")
         (packages / "workshop.pth").write_text("\n".join(site.getsitepackages()) + "\n")
         return bin_directory
+
+    def _unpack_submitted_code(self, storage: Storage) -> None:
+        """Unpack what SDK v2 submits where the toolkit would, which then leaves it as it is, with its paths rewritten."""
+        uri = self._request.get("HyperParameters", {}).get("sagemaker_submit_directory", "").strip('"')
+        if not uri.startswith("s3://"):
+            return
+        bucket, key = parse_uri(uri)
+        for entry in storage.objects(bucket, key):
+            if entry.key == key:
+                with tarfile.open(entry.path) as archive:
+                    archive.extractall(self.opt_ml / "code", filter="data")
+        for path in (self.opt_ml / "code").rglob("*"):
+            if path.is_file():
+                self._rewrite_file(path)
 
     def _rewrite_file(self, path: Path) -> None:
         """Replace /opt/ml in a text file; a file that is no text is left alone."""
