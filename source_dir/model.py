@@ -258,7 +258,6 @@ def _forms(arrays: Arrays) -> dict[str, str]:
     return {name: f"{array.dtype} {list(array.shape)}" for name, array in arrays.items()}
 
 
-
 def environment() -> dict[str, str]:
     """Return what has to be the same for a resumed run to end with exactly the same weights."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -33,7 +33,7 @@ WHOLE_NUMBERS = {  # default, lowest and highest possible value, help
 }
 POSITIVE_NUMBERS = {  # default, help
     "learning_rate": (0.002, "of the Adam optimizer"),
-    "checkpoint_seconds": (5.0, "seconds between two checkpoints: about what an interruption costs at most"),
+    "checkpoint_seconds": (8.0, "seconds between two checkpoints: about what an interruption costs at most"),
 }
 CHOICES = {  # the default first, help
     "schedule": (

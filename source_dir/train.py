@@ -127,6 +127,7 @@ def fit(
     line is printed first, so that the log may show an epoch twice but never lacks one.
     """
     saved_step, saved_at = trainer.step, time.monotonic()
+    validation_seconds = math.inf  # not known yet
 
     def save() -> None:
         nonlocal saved_step, saved_at
@@ -134,10 +135,10 @@ def fit(
         checkpoint.save(settings.checkpoint_dir, trainer.step, arrays, {**meta, "history": history})
         saved_step, saved_at = trainer.step, time.monotonic()
 
-    def is_due() -> bool:
+    def is_due(seconds_ahead: float = 0.0) -> bool:
         if settings.checkpoint_every:
             return trainer.step % settings.checkpoint_every == 0
-        return time.monotonic() - saved_at >= settings.checkpoint_seconds
+        return time.monotonic() + seconds_ahead - saved_at >= settings.checkpoint_seconds
 
     while not is_finished(history, settings) and not signals_received:
         started = time.monotonic()
@@ -146,13 +147,17 @@ def fit(
         done = trainer.step - len(history) * steps_per_epoch(settings, train)
         for images, labels in training_batches(train, settings.batch_size, settings.seed, epoch, skip=done):
             trainer.train(images, labels)
-            if trainer.step < last and (signals_received or is_due()):
+            # The validation is a long time without a checkpoint: rather one too early than one too late.
+            ahead = validation_seconds if trainer.step == last - 1 else 0.0
+            if trainer.step < last and (signals_received or is_due(ahead)):
                 save()
                 if signals_received:
                     return
 
+        trained = time.monotonic()
         loss, accuracy = trainer.take_metrics()
         val_loss, val_accuracy = trainer.evaluate(validation)
+        validation_seconds = time.monotonic() - trained
         if not math.isfinite(loss + val_loss):
             raise InputError(
                 f"the training diverged in epoch {epoch} (loss {loss}, validation loss {val_loss}): "

@@ -1,4 +1,5 @@
 import errno
+import hashlib
 import os
 import sys
 from pathlib import Path
@@ -68,6 +69,11 @@ def empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
+def zero_the_tail(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[:-300] + bytes(300))
+
+
 def flip_a_bit(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -91,6 +97,7 @@ def rename_to_another_step(path: Path) -> None:
 DAMAGE = [
     (truncate, "it is damaged"),
     (empty, "its 0 bytes do not have the SHA-256"),
+    (zero_the_tail, "it is damaged"),
     (flip_a_bit, "it is damaged"),
     (replace_by_a_directory, "it is not a file"),
     (replace_by_a_dangling_link, "it is not a file"),
@@ -111,6 +118,100 @@ def test_a_damaged_one_is_skipped_with_the_reason(
     assert line.count("\n") == 1
 
 
+def test_a_file_cut_at_any_length_is_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save(tmp_path, 10)
+    path = save(tmp_path, 20)
+    content = path.read_bytes()
+    for length in range(len(content)):
+        path.write_bytes(content[:length])
+        assert loaded(tmp_path).step == 10
+        assert f"its {length} bytes do not have the SHA-256 in its name" in capsys.readouterr().out
+
+
+def test_any_flipped_bit_is_found(tmp_path: Path) -> None:
+    save(tmp_path, 10)
+    path = save(tmp_path, 20)
+    content = path.read_bytes()
+    for place in range(len(content)):
+        path.write_bytes(content[:place] + bytes([content[place] ^ (1 << place % 8)]) + content[place + 1 :])
+        assert loaded(tmp_path).step == 10
+
+
+def test_one_that_may_not_be_read_is_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(tmp_path, 10)
+    newest, read_bytes = save(tmp_path, 20), Path.read_bytes
+
+    def refuse(path: Path) -> bytes:  # chmod would not keep root out, as which containers run
+        if path == newest:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    assert loaded(tmp_path).step == 10
+    assert capsys.readouterr().out == f"skipped {newest.name}: [Errno 13] Permission denied\n"
+
+
+@pytest.mark.parametrize("function", ["iterdir", "unlink"])
+def test_a_directory_that_may_not_be_used_is_one_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    path = save(tmp_path, 10)
+    path.with_name(path.name + ".sagemaker-ignore").touch()
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, function, refuse)
+    with pytest.raises(CheckpointError, match="cannot use checkpoint directory .*: Permission denied"):
+        load_newest(tmp_path)
+
+
+def test_an_old_one_that_may_not_be_removed_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = [save(tmp_path, step) for step in (1, 2, 3)][0]
+
+    def refuse(path: Path, missing_ok: bool) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(CheckpointError, match=f"cannot remove old checkpoint .*{first.name}: Permission denied"):
+        save(tmp_path, 4)
+
+
+def test_a_start_from_nothing_is_loud_where_there_were_checkpoints(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert load_newest(tmp_path) is None
+    assert capsys.readouterr().out == ""
+    for step in (10, 20):
+        truncate(save(tmp_path, step))
+    assert load_newest(tmp_path) is None
+    *skipped, warning = capsys.readouterr().out.splitlines()
+    assert len(skipped) == 2
+    assert warning.startswith("WARNING: NONE OF THE 2 CHECKPOINTS IN ")
+    assert "All work up to step 20 is lost" in warning
+
+
+def test_a_later_format_is_refused_even_where_older_ones_are_sound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path, 10)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "FORMAT", 3)
+        path = save(tmp_path, 20)
+    with pytest.raises(CheckpointError, match=f"{path.name} has format 3, this train.py reads format 2: "):
+        load_newest(tmp_path)
+    assert path.exists()
+
+
+@pytest.mark.parametrize("content", [b"another container", b"PK\x03\x04 cut off"])
+def test_a_whole_file_of_another_kind_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / f"checkpoint-00000020-{hashlib.sha256(content).hexdigest()[:16]}.npz").write_bytes(content)
+    with pytest.raises(CheckpointError, match="has format unknown, this train.py reads format 2"):
+        load_newest(tmp_path)
+
+
 @pytest.mark.parametrize("damage", [truncate, replace_by_a_directory, replace_by_a_dangling_link])
 def test_a_damaged_one_gives_way_when_its_step_is_saved_again(tmp_path: Path, damage: Any) -> None:
     path = save(tmp_path, 20)
@@ -129,7 +230,9 @@ def test_damaged_ones_that_seem_newer_do_not_displace_the_new(tmp_path: Path) ->
 
 
 def test_foreign_files_are_neither_read_nor_removed(tmp_path: Path) -> None:
-    foreign = ["checkpoint", "checkpoint-00000099-0123456789abcdef.npz.bak", "model.npz", "x.sagemaker-ignore"]
+    name = "checkpoint-00000099-0123456789abcdef.npz"
+    suffixes = [".bak", ".sagemaker-uploading", ".sagemaker-uploaded"]
+    foreign = ["checkpoint", "model.npz", "x.sagemaker-ignore", *(name + suffix for suffix in suffixes)]
     for name in foreign:
         (tmp_path / name).write_text("foreign")
     for step in (1, 2, 3, 4):

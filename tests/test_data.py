@@ -7,8 +7,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "source_dir"))
 
-from data import Channel, InputError, augment, fingerprint, load_channel, require_same_kind, training_batches
 from training import CLASSES, records, write_channel
+
+from data import Channel, InputError, augment, fingerprint, load_channel, require_same_kind, training_batches
 
 PHOTOGRAPH = (8, 6, 3)
 

@@ -8,10 +8,12 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "source_dir"))
 
+from training import records
+
 import checkpoint
 from checkpoint import CheckpointError
 from data import Channel, training_batches
-from training import records
+from metrics import Epoch
 
 DIGIT, PHOTOGRAPH = (8, 8, 1), (32, 32, 3)
 
@@ -75,12 +77,18 @@ def test_the_seed_decides_the_first_weights(model: Any) -> None:
     assert one == again != other
 
 
-def test_a_restored_trainer_goes_on_to_the_very_same_bits(model: Any, digits: Any, tmp_path: Path) -> None:
-    first = model.Trainer(DIGIT, 10, learning_rate=0.01, seed=0)
+VARIANTS = {"float32": {}, "bfloat16": {"precision": "bfloat16"}, "cosine": {"cosine_steps": 8}}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_restored_trainer_goes_on_to_the_very_same_bits(model: Any, variant: str, tmp_path: Path) -> None:
+    first = model.Trainer(DIGIT, 10, learning_rate=0.01, seed=0, **VARIANTS[variant])
     train(first, channel(DIGIT, 8))
     checkpoint.save(tmp_path, 1, first.arrays(), {})
     saved = checkpoint.load_newest(tmp_path)
-    resumed = model.Trainer(DIGIT, 10, learning_rate=0.01, seed=7)  # so that all has to come from the file
+    resumed = model.Trainer(
+        DIGIT, 10, learning_rate=0.01, seed=7, **VARIANTS[variant]
+    )  # so that all has to come from the file
     resumed.restore(saved)
     for trainer in (first, resumed):
         train(trainer, channel(DIGIT))
@@ -88,6 +96,74 @@ def test_a_restored_trainer_goes_on_to_the_very_same_bits(model: Any, digits: An
     assert one.keys() == other.keys()
     assert [name for name in one if one[name].tobytes() != other[name].tobytes()] == []
     assert resumed.take_metrics() == first.take_metrics()
+
+
+def test_bfloat16_keeps_variables_and_probabilities_in_float32(model: Any) -> None:
+    trainer = model.Trainer(DIGIT, 10, 0.01, 0, precision="bfloat16")
+    types = {name: array.dtype for name, array in trainer.arrays().items() if "seed_generator" not in name}
+    assert {kind for name, kind in types.items() if not name.endswith("iteration")} == {np.dtype(np.float32)}
+    assert trainer.model.get_layer("conv1_1").compute_dtype == "bfloat16"
+    assert trainer.model(channel(DIGIT, 4).images).dtype == "float32"
+
+
+def test_a_cosine_goes_up_to_the_learning_rate_and_down_to_nothing(model: Any) -> None:
+    schedule = model.Trainer(DIGIT, 10, 0.01, 0, cosine_steps=200).optimizer._learning_rate
+    rates = [float(schedule(step)) for step in range(201)]
+    assert np.argmax(rates) == 10
+    assert rates[0] == 0
+    assert rates[10] == pytest.approx(0.01)
+    assert rates[105] == pytest.approx(0.005)
+    assert rates[200] == pytest.approx(0, abs=1e-9)
+
+
+def test_the_best_weights_come_through_a_checkpoint(model: Any, tmp_path: Path) -> None:
+    first = model.Trainer(DIGIT, 10, learning_rate=0.01, seed=0)
+    train(first, channel(DIGIT, 8))
+    first.keep_best()
+    best = first.weights_sha256()
+    train(first, channel(DIGIT, 8))
+    assert first.weights_sha256() != best
+    checkpoint.save(tmp_path, 2, first.arrays(), {})
+    resumed = model.Trainer(DIGIT, 10, learning_rate=0.01, seed=7)
+    resumed.restore(checkpoint.load_newest(tmp_path))
+    assert resumed.weights_sha256() == first.weights_sha256()
+    resumed.use_best()
+    assert resumed.weights_sha256() == best
+
+
+def test_normalization_is_that_of_keras(model: Any) -> None:
+    images = np.random.default_rng(0).normal(3, 2, (64, 6, 5, 4)).astype(np.float32)
+    fused, plain = (
+        kind(momentum=0.9) for kind in (model.FusedBatchNormalization, model.keras.layers.BatchNormalization)
+    )
+    for training in (True, False):
+        assert fused(images, training=training).numpy() == pytest.approx(
+            plain(images, training=training).numpy(), abs=1e-3
+        )
+    assert fused.moving_mean.numpy() == pytest.approx(plain.moving_mean.numpy(), rel=1e-5)
+    # of n - 1 instead of n, as in TensorFlow's own
+    assert fused.moving_variance.numpy() == pytest.approx(plain.moving_variance.numpy(), rel=1e-3)
+
+
+def test_tensorboard_has_every_epoch_once_however_often_it_is_written(model: Any, tmp_path: Path) -> None:
+    rows = [Epoch(epoch=n, step=6 * n, loss=n, accuracy=0.1, val_loss=2 * n, val_accuracy=0.2) for n in (1, 2)]
+    for done in (rows[:1], rows):
+        model.write_events(tmp_path / "tensorboard", done)
+    read = []
+    for path in sorted((tmp_path / "tensorboard").glob("*/events.*")):
+        for record in model.tf.data.TFRecordDataset(str(path)):
+            event = model.tf.compat.v1.Event.FromString(record.numpy())
+            read += [
+                (path.parent.name, value.tag, event.step, float(model.tf.make_ndarray(value.tensor)))
+                for value in event.summary.value
+            ]
+    assert sorted(each for each in read if each[1] == "loss") == [
+        ("train", "loss", 6, 1.0),
+        ("train", "loss", 12, 2.0),
+        ("validation", "loss", 6, 2.0),
+        ("validation", "loss", 12, 4.0),
+    ]
+    assert len(read) == 8
 
 
 def test_a_checkpoint_has_dropout_optimizer_and_metrics(digits: Any) -> None:

@@ -310,6 +310,22 @@ def test_the_log_says_where_it_starts(
     assert re.match(rf"resumed from {name} at epoch 1, step 6\nepoch=2 step=12 ", capsys.readouterr().out)
 
 
+def test_a_start_from_nothing_where_there_were_checkpoints_is_loud(
+    fake: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    attempt(monkeypatch, tmp_path)
+    expected = results(tmp_path / "out")
+    capsys.readouterr()
+    for path in (tmp_path / "out" / "checkpoints").iterdir():
+        path.write_bytes(b"")
+    assert attempt(monkeypatch, tmp_path) == 0
+    *skipped, warning, start = capsys.readouterr().out.splitlines()[:5]
+    assert [line.split()[0] for line in skipped] == ["skipped"] * 3
+    assert warning.startswith("WARNING: NONE OF THE 3 CHECKPOINTS")
+    assert start == "no checkpoint found, starting at step 0"
+    assert results(tmp_path / "out") == expected
+
+
 @pytest.mark.parametrize("epochs", [4, 2])
 def test_no_more_epochs_than_were_done_goes_straight_to_the_export(
     fake: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], epochs: int
@@ -332,15 +348,178 @@ def test_more_epochs_continue_as_if_they_had_been_asked_for_at_once(
     assert results(tmp_path / "in two") == results(tmp_path / "at once")
 
 
+def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int, root: Path, out: str, **others: Any) -> None:
+    """Run an attempt that SIGTERM ends after so many of its steps."""
+    with monkeypatch.context() as patch:
+        moments: list[int] = []
+
+        def count(self: FakeTrainer, *arguments: Any) -> None:
+            moments.append(1)
+            if len(moments) == steps:
+                os.kill(os.getpid(), signal.SIGTERM)
+            original(self, *arguments)
+
+        original = FakeTrainer.train
+        patch.setattr(FakeTrainer, "train", count)
+        assert attempt(monkeypatch, root, out, **others) == 143
+    train.signals_received.clear()
+
+
+@pytest.mark.parametrize("epochs", [3, 2, 1])
+def test_an_epoch_that_was_begun_is_finished_whatever_was_asked_for(
+    fake: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], epochs: int
+) -> None:
+    attempt(monkeypatch, tmp_path, "whole", epochs=3)
+    stop_after(monkeypatch, 15, tmp_path, "out", epochs=4)
+    capsys.readouterr()
+    assert attempt(monkeypatch, tmp_path, epochs=epochs) == 0
+    line = f"epoch 3 was begun: it is finished, though {epochs} were asked for"
+    assert (line in capsys.readouterr().out) == (epochs < 3)
+    assert results(tmp_path / "out")[0] == results(tmp_path / "whole")[0]
+    assert results(tmp_path / "out")[1][-1] == results(tmp_path / "whole")[1][-1]
+
+
+def saved_steps(
+    monkeypatch: pytest.MonkeyPatch, root: Path, seconds_a_step: float, validation: float = 0, **others: Any
+) -> list[int]:
+    """Return the steps at which checkpoints are saved when steps and validations take so many seconds."""
+    steps: list[int] = []
+    save, clock = checkpoint.save, [0.0]
+
+    def train_step(self: FakeTrainer, *arguments: Any) -> None:
+        clock[0] += seconds_a_step
+        original(self, *arguments)
+
+    def noting_save(directory: Path, step: int, *arguments: Any) -> str:
+        steps.append(step)
+        return save(directory, step, *arguments)
+
+    def evaluate(self: FakeTrainer, channel: Any) -> tuple[float, float]:
+        clock[0] += validation
+        return 0.5, 0.5
+
+    original = FakeTrainer.train
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeTrainer, "train", train_step)
+        patch.setattr(FakeTrainer, "evaluate", evaluate)
+        patch.setattr(checkpoint, "save", noting_save)
+        patch.setattr(train.time, "monotonic", lambda: clock[0])
+        assert attempt(monkeypatch, root, **others) == 0
+    return steps
+
+
+def test_checkpoints_go_by_the_clock_unless_steps_are_given(
+    fake: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    by_clock = {"checkpoint-every": 0}
+    # 5: nobody knows yet how long the validation after step 6 will take
+    assert saved_steps(monkeypatch, tmp_path, 0.1, out="a", **by_clock) == [5, 24]
+    assert saved_steps(monkeypatch, tmp_path, 1.0, out="b", **by_clock) == [5, 13, 21, 24]
+    assert saved_steps(monkeypatch, tmp_path, 9.0, out="c", epochs=1, **by_clock) == [1, 2, 3, 4, 5, 6]
+    assert saved_steps(monkeypatch, tmp_path, 1.0, out="d", **by_clock, **{"checkpoint-seconds": 12}) == [5, 17, 24]
+    assert saved_steps(monkeypatch, tmp_path, 9.0, out="e", **{"checkpoint-every": 4}) == [4, 6, 8, 12, 16, 18, 20, 24]
+
+
+def test_a_validation_that_would_outlast_the_cadence_is_preceded_by_a_checkpoint(
+    fake: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    by_clock = {"checkpoint-every": 0}
+    # 8: 7 s after step 5, of which 5 went into the validation; 11 and 17: the next one would end 9 s later
+    assert saved_steps(monkeypatch, tmp_path, 1.0, validation=5, **by_clock) == [5, 8, 11, 14, 17, 20, 23, 24]
+
+
 def test_the_cadence_of_checkpoints_changes_nothing_else(
     fake: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     attempt(monkeypatch, tmp_path, "often", **{"checkpoint-every": 1})
-    attempt(monkeypatch, tmp_path, "seldom", **{"checkpoint-every": 1000})
+    attempt(monkeypatch, tmp_path, "seldom", **{"checkpoint-every": 0})
     assert results(tmp_path / "often")[1][-1] == results(tmp_path / "seldom")[1][-1]
 
 
-OTHERS = {"seed": 1, "batch-size": 9, "learning-rate": 0.1, "train": "validation"}
+def losses(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> None:
+    """Let the validation loss of each epoch (of six steps) be the given one."""
+    monkeypatch.setattr(FakeTrainer, "evaluate", lambda self, channel: (values[self.step // 6 - 1], 0.5))
+
+
+@pytest.mark.parametrize(
+    ("values", "best", "done"),
+    [([3, 2, 4, 5, 1], 2, 4), ([3, 3, 3, 1], 1, 3), ([5, 4, 3, 2], 4, 4), ([3, 4, 2, 3], 3, 4)],
+)
+def test_it_stops_when_the_validation_loss_stays_and_exports_the_best(
+    fake: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    values: Any,
+    best: int,
+    done: int,
+) -> None:
+    losses(monkeypatch, values)
+    attempt(monkeypatch, tmp_path, "best", epochs=best)
+    expected = capsys.readouterr().out.splitlines()[-1]
+    attempt(monkeypatch, tmp_path, epochs=len(values), patience=2)
+    *_, line, final = capsys.readouterr().out.splitlines()
+    assert line == f"best epoch of {done}: {best}; its weights are the final ones"
+    assert final == expected
+
+
+def test_a_kill_at_any_moment_changes_nothing_of_early_stopping(
+    fake: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    losses(monkeypatch, [3, 2, 4, 5, 1])
+    stopping = {"epochs": 5, "patience": 2, "checkpoint-every": 100, "tensorboard": "true"}
+    with monkeypatch.context() as patch:
+        moments = signal_at(patch, -1, kill)
+        attempt(monkeypatch, tmp_path, **stopping)
+    expected, final = results(tmp_path / "out"), capsys.readouterr().out.splitlines()[-1]
+    for moment in range(len(moments)):
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            signal_at(patch, moment, kill)
+            attempt(monkeypatch, tmp_path, f"out{moment}", **stopping)
+        assert attempt(monkeypatch, tmp_path, f"out{moment}", **stopping) == 0
+        assert results(tmp_path / f"out{moment}") == expected, moments[moment]
+        assert capsys.readouterr().out.splitlines()[-1] == final, moments[moment]
+
+
+def test_more_patience_continues_a_training_that_had_stopped(
+    fake: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    losses(monkeypatch, [3, 4, 5, 1])
+    attempt(monkeypatch, tmp_path, "at once", patience=3)
+    attempt(monkeypatch, tmp_path, "in two", patience=1)
+    attempt(monkeypatch, tmp_path, "in two", patience=3)
+    assert len(json.loads(results(tmp_path / "in two")[0])) == 4
+    assert results(tmp_path / "in two")[1][-1] == results(tmp_path / "at once")[1][-1]
+
+
+def test_a_cosine_is_over_the_epochs_that_were_asked_for_first(
+    fake: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert attempt(monkeypatch, tmp_path, epochs=2, schedule="cosine") == 0
+    assert attempt(monkeypatch, tmp_path, epochs=3, schedule="cosine") == 1
+    error = "its schedule is cosine over 2 epochs, here it is cosine over 3 epochs"
+    assert error in capsys.readouterr().err
+
+
+def test_bfloat16_without_instructions_for_it_is_one_warning(
+    fake: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    warning = "warning: this processor has no instructions for bfloat16, with which float32 is quicker\n"
+    for has, precision, shown in [(True, "bfloat16", 0), (False, "float32", 0), (False, "bfloat16", 1)]:
+        fake.has_bfloat16 = lambda has=has: has
+        attempt(monkeypatch, tmp_path, f"{has} {precision}", precision=precision)
+        assert capsys.readouterr().out.count(warning) == shown
+
+
+OTHERS = {
+    "seed": 1,
+    "batch-size": 9,
+    "learning-rate": 0.1,
+    "schedule": "cosine",
+    "precision": "bfloat16",
+    "patience": 2,
+    "train": "validation",
+}
 
 
 @pytest.mark.parametrize("setting", OTHERS)
@@ -351,7 +530,7 @@ def test_a_checkpoint_of_another_training_is_refused_and_left_alone(
     before = results(tmp_path / "out")
     other = tmp_path / OTHERS["train"] if setting == "train" else OTHERS[setting]
     assert attempt(monkeypatch, tmp_path, **{setting: other}) == 1
-    key = {"train": "data"}.get(setting, setting.replace("-", " "))
+    key = {"train": "data", "patience": "early stopping"}.get(setting, setting.replace("-", " "))
     error = capsys.readouterr().err
     assert re.match(rf"train.py: error: {before[1][-1]} belongs to another training: its {key} is ", error)
     assert (tmp_path / "failure").read_text() in error

@@ -1,0 +1,339 @@
+"""What train.py promises, measured: the same weights after any interruption, speed, memory, lost time.
+
+    python tests/bench/training.py               # everything, about five minutes
+    python tests/bench/training.py stress speed  # only these parts
+
+Everything that is compared runs in turns in the same minutes: the machine may be slow, the ratios stay. The
+figures are medians, with the lowest and the highest beside them. CIFAR-10 shape means 45,000 images of 32x32x3
+filled at random: speed and memory are the same as with real ones, accuracies mean nothing.
+"""
+
+import json
+import os
+import random
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT / "source_dir"), str(ROOT / "tests"), str(ROOT / "notebooks")]
+
+from training import TRAIN, clean_environment, options, records, run, run_signalled, write_channel  # noqa: E402
+
+import dataset  # noqa: E402
+from data import Channel  # noqa: E402
+
+PHOTOGRAPH = (32, 32, 3)
+BATCH = 128
+ROUND = 30 * BATCH  # images of a round of the speed measurement
+CADENCE = 8.0  # seconds, the default of --checkpoint-seconds
+
+
+def show(title: str, figures: list[float], unit: str, places: int = 2) -> None:
+    low, middle, high = (f"{value:.{places}f}" for value in (min(figures), statistics.median(figures), max(figures)))
+    print(f"{title:<66}{middle:>9} {unit:<9} ({low} to {high})", flush=True)
+
+
+# --- the same bits after any interruption ----------------------------------------------------------------------
+
+
+def moments(randomly: random.Random) -> list[tuple[str, str]]:
+    """Return a signal and a moment for each attempt; the last ones come when all is trained."""
+    kills = [f"import {module}:1" for module in ("tensorflow", "keras.src.layers", "keras.src.optimizers", "model")]
+    # os.fsync is called twice for a checkpoint: between write and rename, and between rename and prune.
+    kills += [f"fsync:{2 * randomly.randint(2, 7) + second}" for second in (0, 1) for _ in range(5)]
+    kills += ["call restore:1", "call restore:1", "call arrays:3", "call arrays:6"]
+    kills += [f"call train:{randomly.randint(20, 50)}" for _ in range(3)]
+    kills += ["call evaluate:1", "call evaluate:2"]
+    kills += ["call take_metrics:2", "call take_metrics:4"]  # in the validation, which takes its own metrics
+    kills += [f"after {randomly.uniform(0.5, 4):.1f} s" for _ in range(4)]
+    stops = ["call train:1", "call evaluate:1", "fsync:6"]
+    middle = [("SIGKILL", moment) for moment in kills] + [("SIGTERM", moment) for moment in stops]
+    randomly.shuffle(middle)
+    last = ["call export:1", "path write_text:1", "path rename:1", "call weights_sha256:1"]
+    return [("SIGKILL", "fsync:1"), *middle, *[("SIGKILL", moment) for moment in last]]
+
+
+def interrupt(signal_name: str, moment: str, arguments: list[str]) -> int:
+    """Run one attempt up to the moment and return its exit status."""
+    if not moment.startswith("after "):
+        return run_signalled(signal_name, moment, arguments).returncode
+    command = [sys.executable, str(TRAIN), *arguments]
+    try:
+        seconds = float(moment.split()[1])
+        return subprocess.run(command, env=clean_environment(), capture_output=True, timeout=seconds).returncode
+    except subprocess.TimeoutExpired:  # and SIGKILL was sent
+        return -9
+
+
+def stress(work: Path) -> None:
+    """One training killed again and again, against one that was left alone."""
+    dataset.prepare("digits", work / "digits")
+    whole, killed = work / "whole", work / "killed"
+    settings = {"epochs": 80, "batch-size": 64, "checkpoint-every": 8}
+    (work / "whole.log").write_text(run(options(work / "digits", whole, **settings)).stdout)
+    attempts = []
+    for signal_name, moment in moments(random.Random(5)):
+        status = interrupt(signal_name, moment, options(work / "digits", killed, **settings))
+        attempts.append((signal_name, moment, status))
+    (work / "killed.log").write_text(run(options(work / "digits", killed, **settings)).stdout)
+    statuses = [status for _, _, status in attempts]
+    kills, stops = statuses.count(-9), statuses.count(143)
+    print(f"stress: {kills} times SIGKILL and {stops} times SIGTERM in one training of {settings['epochs']} epochs")
+    same = {title: read(whole) == read(killed) for title, read in RESULTS.items()}
+    for title, equal in same.items():
+        print(f"    {title}: {'identical' if equal else 'DIFFERENT'}", flush=True)
+    if kills < 25 or kills + stops < len(attempts) or not all(same.values()):
+        sys.exit("\n".join(["stress: FAILED", *map(str, attempts)]))
+
+
+def _newest(out: Path) -> bytes:
+    return max((out / "checkpoints").glob("checkpoint-*.npz")).read_bytes()
+
+
+RESULTS: dict[str, Callable[[Path], Any]] = {
+    "weights, optimizer state and random state (the last checkpoint)": _newest,
+    "history.json": lambda out: (out / "data" / "history.json").read_bytes(),
+    "final_weights_sha256": lambda out: out.with_suffix(".log").read_text().splitlines()[-1],
+}
+
+
+# --- speed -----------------------------------------------------------------------------------------------------
+
+
+def speed(work: Path) -> None:
+    """Images a second in train.py's own loop, beside model.fit and a product of matrices."""
+    for precision, rounds in (("float32", 6), ("bfloat16", 6)):
+        workers = {name: Worker(name, precision, str(work / precision)) for name in ("loop", "fit")}
+        for worker in workers.values():
+            worker.measure()  # the first round traces the functions
+        loop, fit = zip(*[[worker.measure() for worker in workers.values()] for _ in range(rounds)], strict=True)
+        for worker in workers.values():
+            worker.end()
+        rates = [each["rate"] for each in loop]
+        show(f"{precision}: train.py on CIFAR-10 shape, checkpoints included", rates, "images/s", 0)
+        show("    bare model.fit over tf.data", [each["rate"] for each in fit], "images/s", 0)
+        shares = [100 * one["rate"] / other["rate"] for one, other in zip(loop, fit, strict=True)]
+        show("    train.py as a share of it", shares, "%", 1)
+        show("    float32 product of two 2048x2048 matrices", [each["gemm"] / 1e9 for each in loop], "GFLOP/s", 0)
+        show("    convolutions as a share of it", [100 * x["rate"] * x["flops"] / x["gemm"] for x in loop], "%", 1)
+        saves = [1000 * seconds for each in loop for seconds in each["saves"]]
+        show(f"    a checkpoint of {loop[-1]['bytes'] / 1e6:.1f} MB", saves, "ms", 1)
+        show(f"    if one is saved every {CADENCE:.0f} s", [each / CADENCE / 10 for each in saves], "%")
+
+
+class Worker:
+    """This script as a process that measures one round at a time, so that two can take turns."""
+
+    def __init__(self, *arguments: str) -> None:
+        command = [sys.executable, __file__, "--worker", *arguments]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=clean_environment())
+
+    def measure(self) -> dict[str, Any]:
+        assert self._process.stdin and self._process.stdout
+        print("go", file=self._process.stdin, flush=True)
+        result: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return result
+
+    def end(self) -> None:
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait()
+
+
+def worker(name: str, precision: str, directory: str) -> None:
+    """Answer each line on stdin with the measures of a round."""
+    measure = {"loop": loop_rounds, "fit": fit_rounds}[name](precision, Path(directory))
+    for _ in sys.stdin:
+        print(json.dumps(measure()), flush=True)
+
+
+def loop_rounds(precision: str, directory: Path) -> Callable[[], dict[str, Any]]:
+    """Return what trains for one more epoch by train.fit, at the default cadence of checkpoints."""
+    import model
+    import train as script
+    from checkpoint import save
+    from settings import parse_settings
+
+    arguments = options(directory, directory, precision=precision, **{"batch-size": BATCH, "checkpoint-every": 0})
+    settings = parse_settings(arguments, {})
+    settings.checkpoint_dir.mkdir(parents=True)
+    train, validation = photographs(ROUND), photographs(BATCH)
+    trainer = model.Trainer(PHOTOGRAPH, 10, settings.learning_rate, settings.seed, precision=precision)
+    matrix = model.tf.random.normal((2048, 2048))
+    multiply = model.tf.function(lambda: model.tf.matmul(matrix, matrix))
+    history: list[Any] = []
+    script.say = lambda line: None
+
+    def measure() -> dict[str, Any]:
+        settings.epochs = len(history) + 1
+        gemm = 4 * 2 * 2048**3 / seconds_of(lambda: [multiply().numpy() for _ in range(4)])
+        rate = ROUND / seconds_of(lambda: script.fit(trainer, settings, train, validation, history, {"identity": {}}))
+        saves = [seconds_of(lambda: save(directory, 1, trainer.arrays(), {})) for _ in range(3)]
+        size = max(path.stat().st_size for path in settings.checkpoint_dir.iterdir())
+        return {"gemm": gemm, "rate": rate, "flops": flops(trainer.model), "saves": saves, "bytes": size}
+
+    return measure
+
+
+def fit_rounds(precision: str, directory: Path) -> Callable[[], dict[str, Any]]:
+    """Return what trains the same network for one epoch, with nothing that could slow it down.
+
+    No augmentation, no determinism, no checkpoints; and no XLA, which would be slower on a CPU.
+    """
+    import model
+
+    tf, keras = model.tf, model.keras
+    keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else precision)
+    network = model.build_model(PHOTOGRAPH, 10)
+    network.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=False)
+    train, validation = (
+        tf.data.Dataset.from_tensor_slices((channel.images, channel.labels))
+        for channel in (photographs(ROUND), photographs(BATCH))
+    )
+    train, validation = train.shuffle(ROUND).batch(BATCH).prefetch(tf.data.AUTOTUNE), validation.batch(BATCH)
+    return lambda: {
+        "rate": ROUND / seconds_of(lambda: network.fit(train, validation_data=validation, shuffle=False, verbose=0)),
+    }
+
+
+def photographs(count: int) -> Channel:
+    arrays = records(count, PHOTOGRAPH)
+    return Channel(arrays["images"], arrays["labels"], arrays["class_names"].tolist())
+
+
+def seconds_of(action: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
+
+
+def flops(network: Any) -> int:
+    """Return how many floating-point operations a training step needs for an image, in its convolutions.
+
+    Forwards, for the gradient of the weights, and for that of the input, which the first one does not need.
+    """
+    layers = [layer for layer in network.layers if layer.name.startswith("conv")]
+    each = [2 * layer.kernel.shape.num_elements() * int(np.prod(layer.output.shape[1:3])) for layer in layers]
+    return 3 * sum(each) - each[0]
+
+
+# --- whole processes -------------------------------------------------------------------------------------------
+
+
+def process(work: Path) -> None:
+    """One epoch of CIFAR-10 shape as a process: memory, and what a kill at the worst moment would cost."""
+    for name, count in (("train", 45_000), ("validation", 5_000)):
+        write_channel(work / "photographs" / name, **records(count, PHOTOGRAPH))
+    values = {"epochs": 1, "batch-size": BATCH, "checkpoint-every": 0}
+    arguments = options(work / "photographs", work / "process", **values)
+    running = subprocess.Popen(
+        [sys.executable, str(TRAIN), *arguments], stdout=subprocess.PIPE, env=clean_environment()
+    )
+    saved, seen = [], set()
+    while os.waitid(os.P_PID, running.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        time.sleep(0.05)
+        names = set((work / "process" / "checkpoints").glob("checkpoint-*.npz"))
+        if names - seen:
+            saved.append(time.monotonic())
+        seen |= names
+    _, status, usage = os.wait4(running.pid, 0)
+    assert status == 0
+    print(f"{'peak memory, 45,000 images of CIFAR-10 shape':<66}{usage.ru_maxrss / 1e6:9.2f} GB")
+    show("seconds from checkpoint to checkpoint", [b - a for a, b in pairwise(saved)], "s")
+
+
+STARTED = """
+import os, runpy, sys, time
+path, *sys.argv[1:] = sys.argv[1:]
+sys.path[0], sys.argv[0] = os.path.dirname(path), path
+began = time.perf_counter()
+import tensorflow
+tensorflow.keras
+imported = time.perf_counter() - began
+import model
+train = model.Trainer.train
+def first(self, images, labels):
+    train(self, images, labels)
+    print("importing", imported, flush=True)
+    os._exit(self.step == 1)
+model.Trainer.train = first
+runpy.run_path(path, run_name="__main__")
+"""
+
+
+def start(work: Path) -> None:
+    """From the start of a process to its first resumed step."""
+    dataset.prepare("digits", work / "digits")
+    for name, count in (("train", 45_000), ("validation", 5_000)):
+        write_channel(work / "photographs" / name, **records(count, PHOTOGRAPH))
+    for title, batch_size in (("digits", 64), ("photographs", BATCH)):
+        out = work / f"start-{title}"
+        arguments = options(work / title, out, **{"batch-size": batch_size, "checkpoint-every": 5})
+        run_signalled("SIGTERM", "call train:7", arguments)
+        wholes, imports = [], []
+        for _ in range(4):
+            command = [sys.executable, "-c", STARTED, str(TRAIN), *arguments]
+            began = time.perf_counter()
+            ended = subprocess.run(command, capture_output=True, text=True, env=clean_environment(), check=True)
+            wholes.append(time.perf_counter() - began)
+            imports.append(float(ended.stdout.split()[-1]))
+        show(f"{title}: process start to first resumed step", wholes[1:], "s")
+        show("    of which importing TensorFlow and Keras", imports[1:], "s")
+        show("    the rest", [whole - part for whole, part in zip(wholes, imports, strict=True)][1:], "s")
+
+
+EVALUATED = """
+import sys
+import numpy as np, tensorflow as tf
+test = np.load(sys.argv[1])
+answer = tf.saved_model.load(sys.argv[2]).signatures["serving_default"](images=tf.constant(test["images"], tf.float32))
+print((answer["output_0"].numpy().argmax(axis=1) == test["labels"]).mean())
+"""
+
+
+def digits(work: Path) -> None:
+    """The default hyperparameters on the digits: test accuracy, seconds of training, cost of a checkpoint."""
+    channels = dataset.prepare("digits", work / "digits")
+    accuracies, seconds = [], []
+    for seed in range(3):
+        out = work / f"digits-{seed}"
+        ended = run(options(work / "digits", out, seed=seed, **DEFAULTS))
+        seconds.append(sum(float(each) for each in re.findall(r" seconds=([0-9.]+)", ended.stdout)))
+        test = channels["test"].directory / "test.npz"
+        command = [sys.executable, "-c", EVALUATED, str(test), str(out / "model" / "1")]
+        ended = subprocess.run(command, capture_output=True, text=True, env=clean_environment(), check=True)
+        accuracies.append(float(ended.stdout))
+    show("digits: test accuracy with the default hyperparameters", accuracies, "", 4)
+    show("    seconds of training", seconds, "s")
+
+
+DEFAULTS = {"epochs": 20, "batch-size": 64, "checkpoint-every": 0}
+PARTS = {part.__name__: part for part in (stress, speed, process, start, digits)}
+
+
+def main() -> None:
+    """Run the parts that were asked for, by default all."""
+    if sys.argv[1:2] == ["--worker"]:
+        return worker(*sys.argv[2:])
+    began = time.monotonic()
+    for name in sys.argv[1:] or PARTS:
+        with tempfile.TemporaryDirectory() as directory:
+            PARTS[name](Path(directory))
+    print(f"{'all of this':<66}{time.monotonic() - began:9.0f} s")
+    return None
+
+
+if __name__ == "__main__":
+    main()
