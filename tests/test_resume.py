@@ -1,10 +1,12 @@
 """The promise as a whole: train.py as a process, with TensorFlow, interrupted and resumed."""
 
+import json
 import re
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,12 +14,48 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "source_dir"))
 
 from training import options, run, run_signalled, write_channels
 
+from metrics import METRIC_DEFINITIONS
+
 Ended = subprocess.CompletedProcess[str]
+
+
+# The second one has all that is off by default: early stopping after five of seven epochs is part of it.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "all options": {
+        "epochs": 7,
+        "patience": 2,
+        "precision": "bfloat16",
+        "schedule": "cosine",
+        "tensorboard": "true",
+        "learning-rate": 0.02,
+    },
+}
+
+# Aimed at each part of an attempt in turn. Two calls of os.fsync belong to a checkpoint, the first of them
+# before its renaming and the second before the pruning; the first checkpoints are at the steps 4 and 6.
+INTERRUPTIONS = {
+    "plain": [
+        ("SIGKILL", "import keras.src.layers:1"),
+        ("SIGKILL", "fsync:3"),
+        ("SIGTERM", "epoch=1 :1"),
+        ("SIGKILL", "call restore:1"),
+        ("SIGKILL", "fsync:2"),
+        ("SIGKILL", "epoch=3 :1"),
+        ("damage", "the newest checkpoint"),
+        ("SIGKILL", "call export:1"),
+    ],
+    "all options": [
+        ("SIGTERM", "call train:9"),
+        ("SIGKILL", "call evaluate:2"),
+        ("SIGKILL", "path rename:1"),  # the export's last act
+    ],
+}
 
 
 @dataclass(frozen=True)
 class Run:
-    """A training of four epochs of six steps: its attempts, and where they wrote to."""
+    """A training in epochs of six steps: its attempts, and where they wrote to."""
 
     attempts: list[Ended]
     out: Path
@@ -43,59 +81,98 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session", params=VARIANTS)
+def variant(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="session")
-def uninterrupted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def uninterrupted(data: Path, variant: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
     out = tmp_path_factory.mktemp("uninterrupted")
-    return Run([run(options(data, out))], out)
+    return Run([run(options(data, out, **VARIANTS[variant]))], out)
 
 
 @pytest.fixture(scope="session")
-def interrupted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Killed while it wrote its second checkpoint (step 6), stopped in epoch 2, killed after its line was
-    printed and once more with its newest checkpoint damaged; then left to end."""
+def interrupted(data: Path, variant: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Interrupted at each of its moments in turn, then left to end."""
     out = tmp_path_factory.mktemp("interrupted")
-    arguments = options(data, out)
-    attempts = [run_signalled("SIGKILL", "fsync:3", arguments)]  # two for the first checkpoint, at step 4
-    attempts.append(run_signalled("SIGTERM", "epoch=1 :1", arguments))
-    attempts.append(run_signalled("SIGKILL", "epoch=3 :1", arguments))
-    newest = max((out / "checkpoints").glob("*.npz"))
-    newest.write_bytes(newest.read_bytes()[:-100])
-    attempts.append(run(arguments))
-    return Run(attempts, out)
+    arguments, attempts = options(data, out, **VARIANTS[variant]), []
+    for number, moment in INTERRUPTIONS[variant]:
+        if number == "damage":
+            newest = max((out / "checkpoints").glob("*.npz"))
+            newest.write_bytes(newest.read_bytes()[:-100])
+        else:
+            attempts.append(run_signalled(number, moment, arguments))
+    return Run([*attempts, run(arguments)], out)
 
 
 def test_an_uninterrupted_run_ends_well_and_quietly(uninterrupted: Run) -> None:
     (only,) = uninterrupted.attempts
     assert (only.returncode, only.stderr) == (0, "")
-    first, *epochs, last = only.stdout.splitlines()
+    lines = only.stdout.splitlines()
+    first, last = lines[0], lines[-1]
+    epochs = [line.split()[:2] for line in lines if line.startswith("epoch=")]
     assert first == "no checkpoint found, starting at step 0"
-    assert [line.split()[:2] for line in epochs] == [[f"epoch={n}", f"step={6 * n}"] for n in (1, 2, 3, 4)]
+    assert epochs == [[f"epoch={n}", f"step={6 * n}"] for n in range(1, len(epochs) + 1)]
     assert re.fullmatch("final_weights_sha256=[0-9a-f]{64}", last)
 
 
+def test_every_interruption_came_when_it_was_meant_to(variant: str, interrupted: Run) -> None:
+    signals = [number for number, _ in INTERRUPTIONS[variant] if number != "damage"]
+    expected = [{"SIGKILL": -9, "SIGTERM": 143}[number] for number in signals]
+    assert [attempt.returncode for attempt in interrupted.attempts] == [*expected, 0]
+
+
+@pytest.mark.parametrize("variant", ["plain"], indirect=True)
 def test_each_attempt_goes_on_where_the_one_before_was(interrupted: Run) -> None:
     lines = [attempt.stdout.splitlines() for attempt in interrupted.attempts]
-    starts = [re.sub("-[0-9a-f]{16}", "", next(line for line in of if "skipped" not in line)) for of in lines]
-    assert starts == [
+    starts = [next((line for line in of if re.match("resumed|no check", line)), "") for of in lines]
+    assert [re.sub("-[0-9a-f]{16}", "", start) for start in starts] == [
+        "",
         "no checkpoint found, starting at step 0",
         "resumed from checkpoint-00000004.npz at epoch 1, step 4",
+        "",
         "resumed from checkpoint-00000006.npz at epoch 1, step 6",
+        "resumed from checkpoint-00000008.npz at epoch 2, step 8",
         "resumed from checkpoint-00000012.npz at epoch 2, step 12",
+        "resumed from checkpoint-00000024.npz at epoch 4, step 24",
     ]
-    assert re.match("skipped checkpoint-00000016-.*: its .* it is damaged", lines[3][0])
+    assert re.match("skipped checkpoint-00000016-.*: its .* it is damaged", lines[6][0])
 
 
+@pytest.mark.parametrize("variant", ["plain"], indirect=True)
 def test_a_killed_attempt_has_shown_every_line_it_printed(interrupted: Run) -> None:
-    killed = interrupted.attempts[2]
+    killed = interrupted.attempts[5]
     assert killed.returncode == -9
     assert killed.stdout.splitlines()[-1].startswith("epoch=3 ")
 
 
+@pytest.mark.parametrize("variant", ["plain"], indirect=True)
 def test_sigterm_saves_and_exits_with_143(interrupted: Run) -> None:
-    stopped = interrupted.attempts[1]
+    stopped = interrupted.attempts[2]
     assert (stopped.returncode, stopped.stderr) == (143, "")
     last = stopped.stdout.splitlines()[-1]
     assert last == "SIGTERM received: stopped after step 6, all is saved; exiting with 143"
+
+
+@pytest.mark.parametrize("variant", ["plain"], indirect=True)
+def test_the_metrics_are_read_from_the_lines_that_were_really_printed(uninterrupted: Run) -> None:
+    log = uninterrupted.attempts[0].stdout
+    history = json.loads(uninterrupted.history)
+    for definition in METRIC_DEFINITIONS:
+        channel, metric = definition["Name"].split(":")
+        field = {"train": "", "validation": "val_"}[channel] + metric
+        read = [float(value) for value in re.findall(definition["Regex"], log)]
+        assert read == pytest.approx([row[field] for row in history], abs=1e-4)
+
+
+@pytest.mark.parametrize("variant", ["all options"], indirect=True)
+def test_all_options_did_what_they_are_there_for(uninterrupted: Run, interrupted: Run) -> None:
+    log = uninterrupted.attempts[0].stdout
+    rows = json.loads(uninterrupted.history)
+    assert 3 <= len(rows) < 7
+    assert f"best epoch of {len(rows)}: {len(rows) - 2}; its weights are the final ones" in log
+    assert list((interrupted.out / "data" / "tensorboard").glob("*/events.*"))
 
 
 def test_interruptions_leave_the_same_weights(uninterrupted: Run, interrupted: Run) -> None:
