@@ -155,15 +155,18 @@ class Instance:
         return bin_directory
 
     def _unpack_submitted_code(self, storage: Storage) -> None:
-        """Unpack what SDK v2 submits where the toolkit would, which then leaves it as it is, with its paths rewritten."""
+        """Unpack the code of SDK v2 where the toolkit would, which then leaves it there, and rewrite its paths."""
         uri = self._request.get("HyperParameters", {}).get("sagemaker_submit_directory", "").strip('"')
         if not uri.startswith("s3://"):
             return
         bucket, key = parse_uri(uri)
         for entry in storage.objects(bucket, key):
             if entry.key == key:
-                with tarfile.open(entry.path) as archive:
-                    archive.extractall(self.opt_ml / "code", filter="data")
+                try:
+                    with tarfile.open(entry.path) as archive:
+                        archive.extractall(self.opt_ml / "code", filter="data")
+                except (tarfile.TarError, EOFError) as error:
+                    raise StorageError(f"{uri!r} cannot be unpacked: {error}") from error
         for path in (self.opt_ml / "code").rglob("*"):
             if path.is_file():
                 self._rewrite_file(path)

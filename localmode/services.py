@@ -54,6 +54,9 @@ class Services:
                 return self._simulate_principal_policy(request)
             if action == "GetCallerIdentity":
                 return self._caller_identity()
+        elif environ.get("HTTP_X_AMZ_TARGET", "").endswith(".FilterLogEvents"):
+            body = self._with_stream_names(get_input_stream(environ).read())
+            environ.update({"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))})
         return self.send(service, environ)
 
     def send(self, service: str, environ: dict[str, Any]) -> Response:
@@ -97,6 +100,23 @@ class Services:
             return False
         policy = ElementTree.fromstring(answer.data).findtext(".//{*}AssumeRolePolicyDocument") or ""
         return "sagemaker.amazonaws.com" in unquote(policy)
+
+    def _with_stream_names(self, body: bytes) -> bytes:
+        """Name the log streams that a FilterLogEvents request gives a prefix of, which moto overlooks."""
+        try:
+            request = json.loads(body)
+            prefix = request["logStreamNamePrefix"]
+            names: list[str] = []
+            page: dict[str, Any] = {"logGroupName": request["logGroupName"], "logStreamNamePrefix": prefix}
+            while True:
+                answer = self.logs("DescribeLogStreams", **page)
+                names += [stream["logStreamName"] for stream in answer["logStreams"]]
+                if not answer.get("nextToken"):
+                    break
+                page["nextToken"] = answer["nextToken"]
+        except (ValueError, KeyError, TypeError, RuntimeError):  # no prefix, or something that moto will refuse
+            return body
+        return json.dumps({**request, "logStreamNames": names or [prefix]}).encode()
 
     def _simulate_principal_policy(self, request: Request) -> Response:
         """Allow everything: localmode enforces no IAM policy (moto has no such operation)."""

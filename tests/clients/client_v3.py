@@ -1,0 +1,37 @@
+"""SDK v3 as a user's program: submits the jobs that its argument describes, then follows their logs."""
+
+import json
+import logging
+import sys
+
+from sagemaker.core.training.configs import CheckpointConfig, Compute, InputData, SourceCode, StoppingCondition
+from sagemaker.train import ModelTrainer
+
+
+def submit(job: dict) -> ModelTrainer:
+    spot = "checkpoints" in job
+    trainer = ModelTrainer(
+        training_image="none",
+        base_job_name=job["name"],
+        source_code=SourceCode(**job["source_code"]),
+        compute=Compute(instance_type="ml.m5.large", instance_count=1, enable_managed_spot_training=spot),
+        stopping_condition=StoppingCondition(
+            max_runtime_in_seconds=300, max_wait_time_in_seconds=300 if spot else None
+        ),
+        checkpoint_config=CheckpointConfig(s3_uri=job["checkpoints"]) if spot else None,
+        hyperparameters=job.get("hyperparameters"),
+        environment=job.get("environment"),
+        tags=[{"key": "team", "value": "trees + birds"}],
+    )
+    inputs = [InputData(channel_name=name, data_source=source) for name, source in job.get("inputs", {}).items()]
+    trainer.train(inputs, wait=False)
+    return trainer
+
+
+logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
+logging.getLogger("sagemaker.core").setLevel(logging.INFO)
+trainers = [submit(job) for job in json.loads(sys.argv[1])]
+print("names", *(trainer._latest_training_job.training_job_name for trainer in trainers), flush=True)
+for trainer in trainers:
+    print("following", trainer._latest_training_job.training_job_name, flush=True)
+    trainer._latest_training_job.wait(poll=1, logs=True)
