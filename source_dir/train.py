@@ -50,17 +50,7 @@ def run(settings: Settings) -> int:
     require_same_kind(str(settings.train), train, str(settings.validation), validation)
     for directory in (settings.model_dir, settings.output_data_dir, settings.checkpoint_dir):
         make_writable(directory)
-    # What has to be the same for a checkpoint to be continued. Not --epochs: more of them may be added, but
-    # for a schedule that is stretched over all of them.
-    identity = {
-        "seed": settings.seed,
-        "batch size": settings.batch_size,
-        "learning rate": settings.learning_rate,
-        "schedule": f"cosine over {settings.epochs} epochs" if settings.schedule == "cosine" else "constant",
-        "precision": settings.precision,
-        "early stopping": "on" if settings.patience else "off",  # without it, no best weights are kept
-        "data": fingerprint(train, validation),
-    }
+    identity = identity_of(settings, train, validation)
     saved = checkpoint.load_newest(settings.checkpoint_dir)
     if saved:
         saved.require_identity(identity)
@@ -109,6 +99,22 @@ def run(settings: Settings) -> int:
     trainer.export(settings.model_dir / "1")
     say(f"final_weights_sha256={trainer.weights_sha256()}")
     return 0
+
+
+def identity_of(settings: Settings, train: Channel, validation: Channel) -> dict[str, Any]:
+    """Return what has to be the same for a checkpoint to be continued.
+
+    Not --epochs, for more of them may be added, unless the schedule is stretched over all of them.
+    """
+    return {
+        "seed": settings.seed,
+        "batch size": settings.batch_size,
+        "learning rate": settings.learning_rate,
+        "schedule": f"cosine over {settings.epochs} epochs" if settings.schedule == "cosine" else "constant",
+        "precision": settings.precision,
+        "early stopping": "on" if settings.patience else "off",  # without it, no best weights are kept
+        "data": fingerprint(train, validation),
+    }
 
 
 def fit(

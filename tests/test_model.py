@@ -191,6 +191,13 @@ def test_metrics_are_means_over_the_images_and_start_anew(digits: Any) -> None:
     assert np.mean([digits.evaluate(each) for each in half], axis=0) == pytest.approx(whole, rel=1e-5)
 
 
+def test_photographs_are_evaluated_as_they_are(model: Any) -> None:
+    trainer, data = model.Trainer(PHOTOGRAPH, 10, 0.01, 0), channel(PHOTOGRAPH, 8)
+    probabilities = trainer.model(data.images, training=False).numpy()
+    expected = -np.log(probabilities[np.arange(8), data.labels]).mean()
+    assert trainer.evaluate(data)[0] == pytest.approx(expected, rel=1e-4)
+
+
 def test_the_exported_model_takes_pixels_as_json_and_gives_probabilities(
     model: Any, digits: Any, tmp_path: Path
 ) -> None:

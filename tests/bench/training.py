@@ -126,9 +126,12 @@ def speed(work: Path) -> None:
         show("    train.py as a share of it", shares, "%", 1)
         show("    float32 product of two 2048x2048 matrices", [each["gemm"] / 1e9 for each in loop], "GFLOP/s", 0)
         show("    convolutions as a share of it", [100 * x["rate"] * x["flops"] / x["gemm"] for x in loop], "%", 1)
-        saves = [1000 * seconds for each in loop for seconds in each["saves"]]
-        show(f"    a checkpoint of {loop[-1]['bytes'] / 1e6:.1f} MB", saves, "ms", 1)
-        show(f"    if one is saved every {CADENCE:.0f} s", [each / CADENCE / 10 for each in saves], "%")
+        show_saves([seconds for each in loop for seconds in each["saves"]], loop[-1]["bytes"])
+
+
+def show_saves(seconds: list[float], size: int) -> None:
+    show(f"    a checkpoint of {size / 1e6:.1f} MB", [1000 * each for each in seconds], "ms", 1)
+    show(f"    its share of the {CADENCE:.0f} s from one to the next", [100 * each / CADENCE for each in seconds], "%")
 
 
 class Worker:
@@ -163,7 +166,6 @@ def loop_rounds(precision: str, directory: Path) -> Callable[[], dict[str, Any]]
     """Return what trains for one more epoch by train.fit, at the default cadence of checkpoints."""
     import model
     import train as script
-    from checkpoint import save
     from settings import parse_settings
 
     arguments = options(directory, directory, precision=precision, **{"batch-size": BATCH, "checkpoint-every": 0})
@@ -180,7 +182,7 @@ def loop_rounds(precision: str, directory: Path) -> Callable[[], dict[str, Any]]
         settings.epochs = len(history) + 1
         gemm = 4 * 2 * 2048**3 / seconds_of(lambda: [multiply().numpy() for _ in range(4)])
         rate = ROUND / seconds_of(lambda: script.fit(trainer, settings, train, validation, history, {"identity": {}}))
-        saves = [seconds_of(lambda: save(directory, 1, trainer.arrays(), {})) for _ in range(3)]
+        saves = time_saves(trainer, directory, 3)
         size = max(path.stat().st_size for path in settings.checkpoint_dir.iterdir())
         return {"gemm": gemm, "rate": rate, "flops": flops(trainer.model), "saves": saves, "bytes": size}
 
@@ -206,6 +208,12 @@ def fit_rounds(precision: str, directory: Path) -> Callable[[], dict[str, Any]]:
     return lambda: {
         "rate": ROUND / seconds_of(lambda: network.fit(train, validation_data=validation, shuffle=False, verbose=0)),
     }
+
+
+def time_saves(trainer: Any, directory: Path, count: int) -> list[float]:
+    from checkpoint import save
+
+    return [seconds_of(lambda: save(directory, 1, trainer.arrays(), {})) for _ in range(count)]
 
 
 def photographs(count: int) -> Channel:
@@ -259,10 +267,8 @@ import os, runpy, sys, time
 path, *sys.argv[1:] = sys.argv[1:]
 sys.path[0], sys.argv[0] = os.path.dirname(path), path
 began = time.perf_counter()
-import tensorflow
-tensorflow.keras
-imported = time.perf_counter() - began
 import model
+imported = time.perf_counter() - began
 train = model.Trainer.train
 def first(self, images, labels):
     train(self, images, labels)
@@ -317,6 +323,10 @@ def digits(work: Path) -> None:
         accuracies.append(float(ended.stdout))
     show("digits: test accuracy with the default hyperparameters", accuracies, "", 4)
     show("    seconds of training", seconds, "s")
+    import model
+
+    trainer = model.Trainer((8, 8, 1), 10, 0.002, 0)
+    show_saves(time_saves(trainer, work, 15), max(path.stat().st_size for path in work.glob("checkpoint-*")))
 
 
 DEFAULTS = {"epochs": 20, "batch-size": 64, "checkpoint-every": 0}
