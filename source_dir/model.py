@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import platform
 import shutil
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from checkpoint import Arrays, Checkpoint, CheckpointError
 from data import Channel, Images, Labels
+from machine import machine
 from metrics import Epoch
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only
@@ -32,9 +32,6 @@ SMALL = ((32, 32), (64,))  # filters of the convolutions, stage by stage; a stag
 LARGE = ((32,), (64, 64), (128, 128), (256, 256))
 WARM_UP = 0.05  # of all steps
 EVALUATION_BATCH = 512  # images; without influence on the result but for the order of the additions
-# Which of them a processor has decides by which route, and so in what order, its sums are made.
-INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_tile", "sve", "bf16")
-SWITCHES = ("TF_ENABLE_ONEDNN_OPTS", "ONEDNN_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE", "TF_NUM_INTRAOP_THREADS")
 
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
@@ -260,33 +257,4 @@ def _forms(arrays: Arrays) -> dict[str, str]:
 
 def environment() -> dict[str, str]:
     """Return what has to be the same for a resumed run to end with exactly the same weights."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {
-        "cores": str(cores),
-        "processor": _processor(),
-        "instructions": " ".join(name for name in INSTRUCTIONS if name in _features()) or "unknown",
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-        **{name: os.environ.get(name, "unset") for name in SWITCHES},
-    }
-
-
-def has_bfloat16() -> bool:
-    """Return whether the processor multiplies bfloat16 by itself: with AMX, AVX512_BF16 or Arm's BF16."""
-    return not _features().isdisjoint({"amx_bf16", "avx512_bf16", "bf16"})
-
-
-def _processor() -> str:
-    return next(iter(_described("model name")), platform.machine())
-
-
-def _features() -> set[str]:
-    lines = _described("flags") + _described("Features")  # so called on x86 and on Arm
-    return set(lines[0].split()) if lines else set()
-
-
-def _described(key: str) -> list[str]:
-    """Return what Linux says about the processor under a key, once for each core; elsewhere nothing."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [value.strip() for name, _, value in (line.partition(":") for line in lines) if name.strip() == key]
+    return {**machine(), "tensorflow": tf.__version__, "keras": keras.__version__}

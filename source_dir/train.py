@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import checkpoint
 from checkpoint import CheckpointError
 from data import Channel, InputError, fingerprint, load_channel, require_same_kind, training_batches
+from machine import has_bfloat16
 from metrics import Epoch, best_epoch, epoch_line
 from settings import Settings, parse_settings
 
@@ -65,7 +66,7 @@ def run(settings: Settings) -> int:
         cosine_steps=settings.epochs * steps_per_epoch(settings, train) if settings.schedule == "cosine" else 0,
         precision=settings.precision,
     )
-    if settings.precision == "bfloat16" and not model.has_bfloat16():
+    if settings.precision == "bfloat16" and not has_bfloat16():
         say("warning: this processor has no instructions for bfloat16, with which float32 is quicker")
     here = model.environment()
     history: list[Epoch] = []

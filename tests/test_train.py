@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import platform
 import re
 import signal
 import sys
@@ -17,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "source_dir"))
 from training import options, records, run, write_channel, write_channels
 
 import checkpoint
+import machine
 import train
 from data import InputError
 from metrics import METRIC_DEFINITIONS, Epoch, epoch_line
@@ -113,6 +115,27 @@ def test_a_directory_that_nobody_gave_is_asked_for() -> None:
         parse_settings(["--train=t"], {})
 
 
+# --- machine -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "instructions", "bfloat16"),
+    [
+        ({"model name": ["A"], "flags": ["fpu avx2 amx_bf16 sse"] * 2}, "avx2 amx_bf16", True),
+        ({"model name": ["A"], "flags": ["fpu avx2"]}, "avx2", False),
+        ({"Features": ["fp asimd bf16"]}, "bf16", True),
+        ({}, "unknown", False),
+    ],
+)
+def test_a_processor_is_known_by_its_instructions(
+    monkeypatch: pytest.MonkeyPatch, cpuinfo: dict[str, list[str]], instructions: str, bfloat16: bool
+) -> None:
+    monkeypatch.setattr(machine, "_described", lambda key: cpuinfo.get(key, []))
+    described = machine.machine()
+    assert (described["instructions"], machine.has_bfloat16()) == (instructions, bfloat16)
+    assert described["processor"] == cpuinfo.get("model name", [platform.machine()])[0]
+
+
 # --- metrics -----------------------------------------------------------------------------------------------
 
 
@@ -190,7 +213,6 @@ def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[types.Simp
     model = types.SimpleNamespace(
         Trainer=FakeTrainer,
         environment=lambda: {"cores": "2"},
-        has_bfloat16=lambda: True,
         write_events=lambda directory, history: directory.mkdir(exist_ok=True),
     )
     monkeypatch.setitem(sys.modules, "model", model)
@@ -506,7 +528,7 @@ def test_bfloat16_without_instructions_for_it_is_one_warning(
 ) -> None:
     warning = "warning: this processor has no instructions for bfloat16, with which float32 is quicker\n"
     for has, precision, shown in [(True, "bfloat16", 0), (False, "float32", 0), (False, "bfloat16", 1)]:
-        fake.has_bfloat16 = lambda has=has: has
+        monkeypatch.setattr(train, "has_bfloat16", lambda has=has: has)
         attempt(monkeypatch, tmp_path, f"{has} {precision}", precision=precision)
         assert capsys.readouterr().out.count(warning) == shown
 
