@@ -260,18 +260,20 @@ def test_the_command_line_runs_a_job_and_reads_its_log(
     aws: Callable[..., str], daemons: dict[str, Daemon], name: str, tmp_path: Path
 ) -> None:
     daemon = daemons[RUNNERS[0]]
-    daemon.sagemaker.create_training_job(**job_request(f"another-{name}", "echo", "not this"))
+    daemon.sagemaker.create_training_job(**job_request("not-this-one", "echo", "not this"))
     created = aws("sagemaker", "create-training-job", "--cli-input-json", cli_job(tmp_path, name, "echo", "hello"))
     assert json.loads(created)["TrainingJobArn"].endswith(f":training-job/{name}")
-    daemon.finished(f"another-{name}")
+    daemon.finished("not-this-one")
     daemon.finished(name)  # or the next command sleeps for a minute before it looks again
     aws("sagemaker", "wait", "training-job-completed-or-stopped", "--training-job-name", name)
     described = json.loads(aws("sagemaker", "describe-training-job", "--training-job-name", name))
     assert described["TrainingJobStatus"] == "Completed"
     listed = aws("sagemaker", "list-training-jobs", "--name-contains", name, "--query", "TrainingJobSummaries[0]")
     assert json.loads(listed)["TrainingJobName"] == name
-    group = ("--log-group-name", "/aws/sagemaker/TrainingJobs", "--log-stream-name-prefix", name)
-    assert json.loads(aws("logs", "filter-log-events", *group, "--query", "events[].message")) == ["hello"]
+    messages = ("--log-group-name", "/aws/sagemaker/TrainingJobs", "--query", "events[].message")
+    for prefix, lines in ((name, ["hello"]), ("no-such-job", [])):
+        found = aws("logs", "filter-log-events", *messages, "--log-stream-name-prefix", prefix)
+        assert json.loads(found) == lines
 
 
 def test_the_command_line_stops_a_job(
@@ -303,7 +305,7 @@ def test_version_2_of_the_command_line_tails_a_log(
     if program is None or not aws("--version", program=program).startswith("aws-cli/2"):
         pytest.skip("`aws logs tail` is of version 2 of the AWS command line, which no package index has")
     daemon = daemons[RUNNERS[0]]
-    for job, word in ((name, "hello"), (f"another-{name}", "not this")):
+    for job, word in ((name, "hello"), ("nor-this-one", "not this")):
         daemon.sagemaker.create_training_job(**job_request(job, "echo", word))
         daemon.finished(job)
     address = ("--endpoint-url", f"http://127.0.0.1:{daemon.port}")  # releases before 2.13 do not read it
@@ -422,6 +424,12 @@ def test_v2_reads_metrics_and_sets_tags(v2: list[str], daemons: dict[str, Daemon
 def test_the_toolkit_installs_requirements_for_that_job_alone(v2: list[str]) -> None:
     assert facts(v2)["iniconfig"] == "99.0"
     assert version("iniconfig") != "99.0"
+
+
+def test_pip_by_any_name_is_the_job_s_own(rooms: Rooms, name: str) -> None:
+    names = sorted(path.name for path in Path(sys.executable).parent.glob("pip*"))
+    script = 'for each; do grep -q "exec $VIRTUAL_ENV/bin/python3 " "$(command -v "$each")" && echo "$each"; done'
+    assert rooms.log(rooms.run(job_request(name, "/bin/bash", "-c", script, "-", *names))) == names
 
 
 def test_without_the_toolkit_the_reason_names_what_is_missing(
