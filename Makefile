@@ -54,6 +54,8 @@ normalize: env  ## run the course and store its outputs in the notebooks
 
 bench: env  ## benchmarks: ratios, medians, spread
 	$(BIN)/python tests/bench/overhead.py
+	$(BIN)/python tests/bench/load.py
+	$(BIN)/python tests/bench/training.py
 
 lab: env  ## JupyterLab on the course
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode jupyterlab==4.6.6

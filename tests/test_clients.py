@@ -303,8 +303,9 @@ def test_the_command_line_copies_both_ways(aws: Callable[..., str], name: str, i
 def test_version_2_of_the_command_line_tails_a_log(
     aws: Callable[..., str], daemons: dict[str, Daemon], name: str
 ) -> None:
-    program = shutil.which("aws")
-    if program is None or not aws("--version", program=program).startswith("aws-cli/2"):
+    found = [shutil.which("aws", path=directory) for directory in os.get_exec_path()]
+    programs = [path for path in found if path and aws("--version", program=path).startswith("aws-cli/2")]
+    if not programs:
         pytest.skip("`aws logs tail` is of version 2 of the AWS command line, which no package index has")
     daemon = daemons[RUNNERS[0]]
     for job, word in ((name, "hello"), ("nor-this-one", "not this")):
@@ -312,7 +313,7 @@ def test_version_2_of_the_command_line_tails_a_log(
         daemon.finished(job)
     address = ("--endpoint-url", f"http://127.0.0.1:{daemon.port}")  # releases before 2.13 do not read it
     tail = aws(
-        "logs", "tail", "/aws/sagemaker/TrainingJobs", "--log-stream-name-prefix", name, *address, program=program
+        "logs", "tail", "/aws/sagemaker/TrainingJobs", "--log-stream-name-prefix", name, *address, program=programs[0]
     )
     assert [line.split()[-1] for line in tail.splitlines()] == ["hello"]
 
