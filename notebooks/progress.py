@@ -15,7 +15,7 @@ from urllib.parse import urlparse
 import boto3
 
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
-WORTH_SHOWING = r"^(epoch=\d*[05] |resumed from|no checkpoint found|SIGTERM|final_weights_sha256=)"
+WORTH_SHOWING = r"^(epoch=\d*[05] |resumed from|no checkpoint found|skipped|best epoch|warning|WARNING|SIGTERM|final_weights_sha256=)"
 
 
 class TrainingFailed(RuntimeError):
