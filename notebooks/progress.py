@@ -15,7 +15,10 @@ from urllib.parse import urlparse
 import boto3
 
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
-WORTH_SHOWING = r"^(epoch=\d*[05] |resumed from|no checkpoint found|skipped|best epoch|warning|WARNING|SIGTERM|final_weights_sha256=)"
+WORTH_SHOWING = (
+    r"^(epoch=\d*[05] |resumed from|no checkpoint found|final_weights_sha256="  # a training as it should be
+    r"|skipped|best epoch|warning|WARNING|SIGTERM)"
+)
 
 
 class TrainingFailed(RuntimeError):
