@@ -75,7 +75,9 @@ class Services:
             headers=Headers({"Authorization": f"{signature}, SignedHeaders=host, Signature=0", **headers}),
             **({"data": body} if isinstance(body, bytes) else {"input_stream": body}),
         )
-        return self.send(service, builder.get_environ())
+        environ = builder.get_environ()
+        environ["wsgi.input_terminated"] = True  # read at once: piece by piece, a large body would stall every thread
+        return self.send(service, environ)
 
     def query(self, service: str, version: str, **parameters: str) -> Response:
         """Call an operation of a service with the query protocol; raise RuntimeError if it fails."""

@@ -61,6 +61,7 @@ class Storage:
         bucket, key = _target(environ)
         with self._spooled(environ) as body:
             environ["wsgi.input"] = body
+            environ["wsgi.input_terminated"] = True  # read at once, not piece by piece
             with self._writing:
                 response = self._services.send("s3", environ)
                 if response.status_code < 300:
