@@ -6,7 +6,6 @@ import io
 import json
 import os
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterable
 from typing import Any
 from urllib.parse import unquote
 
@@ -163,8 +162,3 @@ def _query_answer(action: str, namespace: str, result: str) -> Response:
 
 def _escape(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-def body_chunks(response: Response) -> Iterable[bytes]:
-    """The body of an answer, piece by piece."""
-    return response.iter_encoded()
