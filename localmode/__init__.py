@@ -25,8 +25,8 @@ def start(home: str | Path | None = None, runner: str | None = None) -> None:
     """Start the daemon, or join the one that runs, and point this process's AWS clients at it.
 
     `home` is the state directory (default: LOCALMODE_HOME, else `.localmode` in the project), `runner` one of
-    `namespace`, `rewrite` and `auto` (default: LOCALMODE_RUNNER, else `auto`). Clients made before this call keep
-    talking to where they did. Raises LocalModeError where no daemon can be started.
+    `namespace`, `rewrite`, `docker` and `auto` (default: LOCALMODE_RUNNER, else `auto`). Clients made before this
+    call keep talking to where they did. Raises LocalModeError where no daemon can be started.
     """
     settings = client.settings_for(home, runner)
     client.ensure_daemon(settings)

@@ -3,10 +3,14 @@
 Conventions of SageMaker's own agent, as AWS's XGBoost container relies on them: names ending in
 `.sagemaker-ignore` are not uploaded, `X.sagemaker-uploading` and `X.sagemaker-uploaded` mark an upload of X.
 https://docs.aws.amazon.com/sagemaker/latest/dg/model-checkpoints.html
+
+The hosts of a job share one prefix, and each has a mirror of its own: all get the same files at the start; of equal
+names the last upload counts, and a file that one host deletes is deleted in S3.
 """
 
 from __future__ import annotations
 
+import errno
 import shutil
 import threading
 from collections.abc import Callable
@@ -43,11 +47,9 @@ class Mirror:
         objects = self._storage.objects(self._bucket, self._prefix)
         for entry in objects:
             check()
-            target = contained(self._directory, entry.key[len(self._prefix) :])
+            target = copy_into(self._directory, entry.key[len(self._prefix) :], entry.path)
             if target is None:
                 continue  # the marker of an empty "directory"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(entry.path, target)
             self._uploaded[target.relative_to(self._directory).as_posix()] = _version(target)
         return len(objects)
 
@@ -100,11 +102,35 @@ class Mirror:
             uploading.unlink(missing_ok=True)
 
     def _run(self) -> None:
+        reported = ""
         while not self._stop.wait(_INTERVAL_SECONDS):
             try:
                 self.sync()
+                reported = ""
             except (OSError, StorageError) as error:
-                self._report(f"localmode: checkpoints could not be uploaded, trying again: {error}")
+                if str(error) != reported:  # once, not at every try
+                    reported = str(error)
+                    self._report(f"localmode: checkpoints could not be uploaded, trying again: {error}")
+
+
+def copy_into(directory: Path, name: str, source: Path) -> Path | None:
+    """Copy an object's content to `directory/name` and return that; None if the name is that of a directory.
+
+    Raises StorageError for a name that leads out of the directory, or that no file can have here.
+    """
+    target = contained(directory, name)
+    if target is None:
+        return None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+    except (NotADirectoryError, IsADirectoryError, FileExistsError) as error:
+        raise StorageError(f"The S3 object name {name!r} is a file's as well as a directory's") from error
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise StorageError(f"The S3 object name {name!r} is too long for a file") from error
+        raise
+    return target
 
 
 def contained(directory: Path, name: str) -> Path | None:

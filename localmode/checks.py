@@ -7,11 +7,11 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from localmode.instance import OPT_ML
+from localmode.instance import OPT_ML, too_many
+from localmode.record import DEFAULT_MAX_RUNTIME
 from localmode.settings import ACCOUNT_ID, Settings
 from localmode.shapes import ApiError
 from localmode.storage import Storage, StorageError, parse_uri
-from localmode.training import DEFAULT_MAX_RUNTIME
 
 Request = dict[str, Any]
 
@@ -32,8 +32,8 @@ _UNSUPPORTED = (  # paths into the request that must be absent or false
 )
 
 
-def check_training_job(request: Request, storage: Storage, settings: Settings) -> None:
-    """Raise ApiError for a request that fits its shape and yet cannot be carried out."""
+def check_training_job(request: Request, storage: Storage, settings: Settings, runner: str) -> None:
+    """Raise ApiError for a request that fits its shape and yet cannot be carried out, at least by this runner."""
     for path in _UNSUPPORTED:
         if _look_up(request, path):
             raise _refusal(path)
@@ -45,10 +45,12 @@ def check_training_job(request: Request, storage: Storage, settings: Settings) -
     _check_metrics(algorithm.get("MetricDefinitions", []))
     if bool(algorithm.get("TrainingImage")) == bool(algorithm.get("AlgorithmName")):
         raise ApiError("ValidationException", "Specify either TrainingImage or AlgorithmName, not both or none")
+    if runner == "docker" and algorithm.get("AlgorithmName"):
+        raise _refusal("AlgorithmName with the docker runner, which takes a TrainingImage")
     if algorithm.get("TrainingInputMode", "File") != "File":
         raise _refusal(f"TrainingInputMode {algorithm['TrainingInputMode']}")
-    if request["ResourceConfig"].get("InstanceCount", 1) != 1:
-        raise _refusal("an InstanceCount above 1")
+    if refusal := too_many(request["ResourceConfig"].get("InstanceCount", 1), runner):
+        raise ApiError("ValidationException", refusal)
     _check_times(request)
     _check_storage(request, storage, settings)
 
@@ -135,7 +137,6 @@ def _check_channel(channel: Request, storage: Storage, settings: Settings) -> No
         raise ApiError("ValidationException", f"A channel cannot be called {name!r}: it is a directory's name")
     for member, accepted in (
         (source["S3DataType"], "S3Prefix"),
-        (source.get("S3DataDistributionType", "FullyReplicated"), "FullyReplicated"),
         (channel.get("InputMode", "File"), "File"),
         (channel.get("CompressionType", "None"), "None"),
         (channel.get("RecordWrapperType", "None"), "None"),

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from localmode.settings import LocalModeError, Settings, default_home, from_environment
-from localmode.state import claim, is_home, is_running, read_state, wait_until_gone
+from localmode.state import claim, is_home, is_running, read_state, remove_run_directory, wait_until_gone
 
 _MISLEADING = (  # they would lead away from the daemon
     "AWS_PROFILE",
@@ -121,6 +121,7 @@ def reset(home: Path) -> None:
     if not is_home(home):
         raise LocalModeError(f"{home} is not localmode's state directory; nothing was deleted")
     stop(home)
+    remove_run_directory(home)
     shutil.rmtree(home)
 
 

@@ -4,8 +4,9 @@ Run as `python -I -S container.py SPEC`, where SPEC is a JSON file. Standard inp
 byte `T` asks for SIGTERM, `K` for SIGKILL, and its end means that the daemon is gone and nothing may outlive
 it. Exits with the container's status, 128 + N where signal N ended it.
 
-With "namespaces" the container gets user, mount and PID namespaces and a /opt/ml of its own: its entrypoint is
-PID 1, one SIGKILL ends all of it. Without, the same is approximated with a session and, on Linux, a subreaper.
+With "namespaces" the container gets user, mount and PID namespaces, a /opt/ml and an /etc/hosts of its own: its
+entrypoint is PID 1, one SIGKILL ends all of it, that of this process included. Without, the same is approximated
+with a session and, on Linux, with two subreapers of which each ends everything when the other is killed.
 """
 
 from __future__ import annotations
@@ -85,6 +86,7 @@ def _become_container(spec: dict[str, Any]) -> NoReturn:
         if spec["namespaces"]:
             _libc("prctl", _PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
             mount_opt_ml(Path(spec["opt_ml"]), Path(spec["scratch"]))
+            _bind(Path(spec["etc_hosts"]), Path("/etc/hosts"))
             _mount_proc()
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores the last two
@@ -114,10 +116,8 @@ def _children(pid: int) -> list[int]:
         return []
 
 
-def _kill_descendants(pid: int) -> None:
-    """End what the entrypoint `pid` left behind, as the end of PID 1 does in a namespace of its own."""
-    with suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)
+def _kill_descendants() -> None:
+    """End what the entrypoint left behind, as the end of PID 1 does in a namespace of its own."""
     while children := _children(os.getpid()):  # orphans come here: this process is the subreaper
         for child in children:
             os.kill(child, signal.SIGKILL)
@@ -125,33 +125,53 @@ def _kill_descendants(pid: int) -> None:
             os.wait()
 
 
+def _exit_code(status: int) -> int:
+    return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
+
+
+def _leave_a_guard() -> None:
+    """Go on in a child process. Whichever of the two is killed, the other ends what the container left."""
+    guard = os.getpid()
+    _libc("prctl", _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    pid = os.fork()
+    if pid:
+        os.close(0)  # the leash is the child's
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])  # its end is the child's SIGTERM
+        _, status = os.waitpid(pid, 0)
+        _kill_descendants()
+        os._exit(_exit_code(status))
+    _libc("prctl", _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    _libc("prctl", _PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != guard:  # it was killed before it could be watched
+        os._exit(_CANNOT_START)
+
+
 def _watch(pid: int, wakeup: int, namespaces: bool) -> int:
-    """Serve the leash until the container ends; return its wait status."""
+    """Serve the leash until the container ends; return its wait status. SIGTERM is the leash's end, too."""
     leash: list[int] = [0]
     while True:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
             return status
         ready, _, _ = select.select([wakeup, *leash], [], [])
-        if wakeup in ready:
-            os.read(wakeup, 512)
-        if 0 in ready:
-            command = os.read(0, 1)
-            if command == b"T" and (namespaces or _handles_sigterm(pid)):
-                os.kill(pid, signal.SIGTERM)
-            elif command in (b"K", b""):
-                os.kill(pid, signal.SIGKILL)
-                leash = []
+        killed = wakeup in ready and signal.SIGTERM in os.read(wakeup, 512)
+        command = os.read(0, 1) if 0 in ready else None
+        if command in (b"K", b"") or killed:
+            os.kill(pid, signal.SIGKILL)
+            leash = []
+        elif command == b"T" and (namespaces or _handles_sigterm(pid)):
+            os.kill(pid, signal.SIGTERM)
 
 
 def main() -> int:
     """Run the container that the specification describes."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # until it can be acted on
     spec = json.loads(Path(sys.argv[1]).read_text())
     namespaces = bool(spec["namespaces"])
     if namespaces:
         enter_namespaces()
     elif sys.platform == "linux":
-        _libc("prctl", _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        _leave_a_guard()
     wakeup, write_end = os.pipe()
     os.set_blocking(write_end, False)
     signal.set_wakeup_fd(write_end)
@@ -159,10 +179,14 @@ def main() -> int:
     pid = os.fork()
     if pid == 0:
         _become_container(spec)
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     status = _watch(pid, wakeup, namespaces)
     if not namespaces:
-        _kill_descendants(pid)
-    return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
+        with suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+        _kill_descendants()
+    return _exit_code(status)
 
 
 if __name__ == "__main__":

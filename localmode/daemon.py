@@ -15,6 +15,7 @@ from typing import Any
 from localmode.api import SageMaker
 from localmode.disk import Journal, replace_atomically
 from localmode.endpoints import Endpoints
+from localmode.hosting import Hosting
 from localmode.jobs import TrainingJobs
 from localmode.logs import Logs
 from localmode.runner import LocalInstances
@@ -42,13 +43,12 @@ class Daemon:
         self._scratch = home / "new"
         self._scratch.mkdir(exist_ok=True)
         services = Services(settings)
-        storage = Storage(home / "s3", services)
-        if not storage.bucket_exists(settings.default_bucket):
-            services.call("s3", "PUT", f"/{settings.default_bucket}", {})
-            storage.files.create_bucket(settings.default_bucket)
+        storage = Storage(home / "s3", settings.region)
+        storage.files.create_bucket(settings.default_bucket)
         logs = Logs(home / "logs" / "training", services)
         self._instances = LocalInstances(settings, storage, logs, self.environment())
-        self._endpoints = Endpoints(settings, storage, self._journal("endpoints"))
+        hosting = Hosting(settings, storage, services, self.environment())
+        self._endpoints = Endpoints(settings, hosting, self._journal("endpoints"))
         self._jobs = TrainingJobs(settings, self._journal("jobs"), self._instances)
         sagemaker = SageMaker(
             settings,
@@ -63,9 +63,8 @@ class Daemon:
             "status": self._status,
             "interrupt": self._interrupt,
             "spot-capacity": self._set_spot_capacity,
-            "stop": self._stop,
         }
-        application = Application(self.port, self._access_key, sagemaker, storage, services, commands)
+        application = Application(self.port, self._access_key, sagemaker, storage, services, commands, self._shut_down)
         self._server = serve_on(self._listener, application)
 
     @property
@@ -97,12 +96,14 @@ class Daemon:
         with replace_atomically(self._settings.home / STATE_FILE, self._scratch) as file:
             file.write(json.dumps(state, indent=1).encode())
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._stop({}))
+            signal.signal(number, lambda *_: self._shut_down())
         sys.stdout.write("ready\n")
         sys.stdout.flush()
-        self._server.serve_forever(poll_interval=0.1)
-        self._jobs.close()
-        self._endpoints.close()
+        try:
+            self._server.serve_forever(poll_interval=0.1)
+        finally:
+            self._jobs.close()
+            self._endpoints.close()
 
     def _journal(self, name: str) -> Journal:
         return Journal(self._settings.home / name, self._scratch)
@@ -134,9 +135,8 @@ class Daemon:
         self._jobs.set_spot_capacity(bool(request.get("available", True)))
         return {}
 
-    def _stop(self, request: dict[str, Any]) -> dict[str, Any]:
-        threading.Thread(target=self._server.shutdown, daemon=True).start()  # it waits for this request
-        return {}
+    def _shut_down(self) -> None:
+        threading.Thread(target=self._server.shutdown, daemon=True).start()  # it waits for the thread that serves
 
 
 def main(settings: Settings) -> int:

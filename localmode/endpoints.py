@@ -1,256 +1,318 @@
-"""Models, endpoint configurations and endpoints: a model server of one's own per endpoint."""
+"""All endpoints: created, updated, found, kept on disk, and invoked.
+
+What a client was told is on disk; the outcome of a creation or an update that could not be written there is found
+again after a restart, since the daemon then does the same once more.
+"""
 
 from __future__ import annotations
 
-import http.client
-import json
 import logging
-import shutil
-import subprocess
-import sys
-import tarfile
+import secrets
 import threading
 import time
-import zlib
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-from localmode import serving
 from localmode.disk import Journal
+from localmode.fleet import Fleet, Specification, Unavailable, UnknownVariant
+from localmode.hosting import LOG_GROUP, Hosting
+from localmode.model_server import TIMEOUT_SECONDS, Answer, ModelServer, ModelServerError
 from localmode.settings import ACCOUNT_ID, Settings
 from localmode.shapes import ApiError
-from localmode.storage import Storage, StorageError, parse_uri
 
+MAX_PAYLOAD_BYTES = 6 << 20  # of a request and of an answer: botocore's model of InvokeEndpoint
+_SERVING = ("InService", "Updating", "RollingBack")
 _log = logging.getLogger(__name__)
-_TIMEOUT_SECONDS = 60  # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_runtime_InvokeEndpoint.html
 
-
-class ModelServerError(Exception):
-    """A model that cannot be served; the message goes into the endpoint's FailureReason."""
-
-
-def unpack(archive: Path, directory: Path) -> None:
-    """Unpack the files and directories of a tar archive; raise ModelServerError for links, devices and ways out.
-
-    By hand, since Python has extraction filters only from 3.11.4 on.
-    """
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            target = directory / member.name
-            if member.name.startswith("/") or ".." in Path(member.name).parts:
-                raise ModelServerError(f"model.tar.gz has a member outside of it: {member.name!r}")
-            if member.isdir():
-                target.mkdir(parents=True, exist_ok=True)
-            elif member.isfile():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with tar.extractfile(member) as source, target.open("wb") as copy:  # type: ignore[union-attr]
-                    shutil.copyfileobj(source, copy)
-            else:
-                raise ModelServerError(f"model.tar.gz has a member that is no file or directory: {member.name!r}")
-
-
-class ModelServer:
-    """A child process that serves one model archive, on a loopback port of its own."""
-
-    def __init__(self, directory: Path, log: Path) -> None:
-        self._directory = directory
-        self._log = log
-        self._process: subprocess.Popen[str] | None = None
-        self._port = 0
-        self._token = ""
-
-    def start(self, archive: Path) -> None:
-        """Unpack the archive, start the process and wait until it answers; raise ModelServerError."""
-        shutil.rmtree(self._directory, ignore_errors=True)
-        self._directory.mkdir(parents=True)
-        try:
-            unpack(archive, self._directory)
-        except (tarfile.TarError, OSError, EOFError, zlib.error) as error:  # the last two: a damaged archive
-            raise ModelServerError(f"model.tar.gz cannot be unpacked: {error}") from error
-        self._log.parent.mkdir(parents=True, exist_ok=True)
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", serving.__file__, str(self._directory)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                start_new_session=True,
-            )
-        assert self._process.stdout is not None
-        answer = self._process.stdout.readline()  # one line: ready, or why not
-        try:
-            ready = json.loads(answer)
-        except ValueError:
-            ready = {"error": f"the model server ended without a word; see {self._log.name} in localmode's logs"}
-        if "error" in ready:
-            self.stop()
-            raise ModelServerError(ready["error"])
-        self._port, self._token = ready["port"], ready["token"]
-
-    def invoke(self, body: bytes, headers: dict[str, str]) -> tuple[int, str, bytes]:
-        """POST to /invocations; return status, content type and body; raise OSError where it does not answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=_TIMEOUT_SECONDS)
-        try:
-            connection.request("POST", "/invocations", body, {"X-Localmode-Token": self._token, **headers})
-            response = connection.getresponse()
-            return response.status, response.getheader("Content-Type", ""), response.read()
-        except http.client.HTTPException as error:
-            raise ConnectionError(str(error)) from error
-        finally:
-            connection.close()
-
-    def stop(self) -> None:
-        """End the process and remove its files."""
-        if self._process is not None:
-            self._process.kill()
-            with self._process:  # closes the pipes and waits
-                pass
-        shutil.rmtree(self._directory, ignore_errors=True)
+Record = dict[str, Any]
+Tags = list[dict[str, str]]
 
 
 class Endpoint:
-    """One endpoint: its description and its server."""
+    """One endpoint: its record as the journal keeps it, and the fleet that serves it."""
 
-    def __init__(self, record: dict[str, Any], server: ModelServer) -> None:
+    def __init__(self, record: Record, fleet: Fleet) -> None:
         self.record = record
-        self.server = server
-        self.settled = threading.Event()  # set when the server is up or has failed
+        self.fleet = fleet
+        self.incoming: Fleet | None = None  # that of an update, until it is up
+        self.settled = threading.Event()  # set while it is not being created or updated
+
+    @property
+    def fleets(self) -> list[Fleet]:
+        """All that have servers; to be asked for under the register's lock."""
+        return [self.fleet, *([self.incoming] if self.incoming else [])]
+
+
+def _read(document: Record) -> Record:
+    """Take what the journal gives back; raise LookupError or TypeError if that is no endpoint."""
+    members = ("EndpointName", "EndpointArn", "EndpointConfigName", "EndpointStatus", "Generation", "Variants")
+    return {**document, **{member: document[member] for member in (*members, "CreationTime", "LastModifiedTime")}}
 
 
 class Endpoints:
-    """All endpoints, kept on disk; those that were in service come back with the daemon."""
+    """The register of endpoints."""
 
-    def __init__(self, settings: Settings, storage: Storage, journal: Journal) -> None:
+    def __init__(self, settings: Settings, hosting: Hosting, journal: Journal) -> None:
         self._settings = settings
-        self._storage = storage
+        self._hosting = hosting
         self._journal = journal
         self._lock = threading.RLock()
         self._endpoints: dict[str, Endpoint] = {}
         self._closing = False
-        for name, record in journal.load(dict).items():
-            if record["EndpointStatus"] == "Deleting":
-                journal.delete(name)
-            else:
-                self._begin(record)
+        with self._lock:  # nobody sweeps before all are known
+            for name, record in journal.load(_read).items():
+                if record["EndpointStatus"] == "Deleting":
+                    journal.delete(name)
+                else:
+                    self._begin(record)
+            self._sweep()
 
-    def create(self, record: dict[str, Any]) -> bool:
+    def create(self, record: Record) -> bool:
         """Begin to create an endpoint; its status says how that went. Return False for a name in use."""
         with self._lock:
             if record["EndpointName"] in self._endpoints:
                 return False
+            record = {**record, "EndpointStatus": "Creating", "Generation": _generation()}
             self._save(record)
             self._begin(record)
             return True
 
-    def get(self, name: str) -> dict[str, Any] | None:
-        """Return the record of an endpoint."""
-        with self._lock:
-            endpoint = self._endpoints.get(name)
-            return dict(endpoint.record) if endpoint else None
+    def update(self, name: str, config_name: str, variants: list[Specification], fresh: bool) -> None:
+        """Begin to give an endpoint other variants, on a fresh fleet or on the one that it has.
 
-    def all(self) -> list[dict[str, Any]]:
-        """Return all records."""
+        Until they are up the old ones serve. Raises ApiError for an endpoint that is not in service.
+        """
         with self._lock:
-            return [dict(endpoint.record) for endpoint in self._endpoints.values()]
+            endpoint = self._endpoints[name]
+            old = endpoint.record
+            if old["EndpointStatus"] != "InService" or not endpoint.settled.is_set():
+                raise ApiError("ValidationException", f'Cannot update in-progress endpoint "{old["EndpointArn"]}".')
+            generation = _generation() if fresh else old["Generation"]
+            change = {"EndpointConfigName": config_name, "Variants": variants, "Generation": generation}
+            record = {**old, "EndpointStatus": "Updating", "LastModifiedTime": time.time(), "Update": change}
+            self._save(record)
+            endpoint.record = record
+            endpoint.settled.clear()
+        self._in_thread("update", self._carry_out_update, endpoint)
 
     def delete(self, name: str) -> None:
-        """Begin to delete an endpoint: its server ends, then it is forgotten."""
+        """Begin to delete an endpoint: its servers end, then it is forgotten."""
         with self._lock:
             endpoint = self._endpoints[name]
             if endpoint.record["EndpointStatus"] == "Deleting":
                 return
-            endpoint.record["EndpointStatus"] = "Deleting"
-            self._save(endpoint.record)
-        threading.Thread(target=self._take_down, args=(endpoint,), name=f"delete {name}", daemon=True).start()
+            record = {**endpoint.record, "EndpointStatus": "Deleting"}
+            self._save(record)
+            endpoint.record = record
+        self._in_thread("delete", self._take_down, endpoint)
 
-    def _take_down(self, endpoint: Endpoint) -> None:
-        endpoint.settled.wait()
-        endpoint.server.stop()
-        with self._lock:
-            self._journal.delete(endpoint.record["EndpointName"])
-            del self._endpoints[endpoint.record["EndpointName"]]
-
-    def invoke(self, name: str, body: bytes, headers: dict[str, str]) -> tuple[str, str, bytes]:
-        """Return the variant that answered, content type and body; raise ApiError where there is no answer."""
+    def get(self, name: str) -> Record | None:
+        """Return the record of an endpoint; `Running` counts the instances of each variant that answer."""
         with self._lock:
             endpoint = self._endpoints.get(name)
-        if endpoint is None or endpoint.record["EndpointStatus"] not in ("InService", "Creating"):
-            raise ApiError("ValidationError", f"Endpoint {name} of account {ACCOUNT_ID} not found.")
-        if endpoint.record["EndpointStatus"] == "Creating":
-            raise ApiError("ValidationError", f"Endpoint {name} is being created and takes no requests yet.")
-        endpoint.settled.wait(_TIMEOUT_SECONDS)  # after a restart of the daemon
+            return {**endpoint.record, "Running": endpoint.fleet.running()} if endpoint else None
+
+    def all(self) -> list[Record]:
+        """Return all records."""
+        with self._lock:
+            return [dict(endpoint.record) for endpoint in self._endpoints.values()]
+
+    def tags(self, name: str, change: Callable[[Tags], Tags] | None = None) -> Tags | None:
+        """Return an endpoint's tags, after a change to them if one is given; None for an unknown endpoint."""
+        with self._lock:
+            endpoint = self._endpoints.get(name)
+            if endpoint is None:
+                return None
+            if change:
+                record = {**endpoint.record, "Tags": change(endpoint.record.get("Tags", []))}
+                self._save(record)
+                endpoint.record = record
+            return list(endpoint.record.get("Tags", []))
+
+    def invoke(self, name: str, body: bytes, headers: dict[str, str], target: str = "") -> tuple[str, Answer]:
+        """Return the variant that answered, and its answer; raise ApiError where there is none, or an error."""
+        if len(body) > MAX_PAYLOAD_BYTES:
+            raise ApiError("413", f"HTTP content length exceeded {MAX_PAYLOAD_BYTES} bytes.", 413)
+        variant, server, release = self._reserve(name, target)
         try:
-            status, content_type, answer = endpoint.server.invoke(body, headers)
+            answer = server.invoke(body, headers)
         except TimeoutError as error:
-            raise self._model_error(name, 0, f"Your invocation timed out after {_TIMEOUT_SECONDS} seconds.") from error
+            message = (
+                "Your invocation timed out while waiting for a response from container primary: it has "
+                f"{TIMEOUT_SECONDS:.0f} seconds to answer"
+            )
+            raise self._model_error(name, 0, message) from error
         except OSError as error:
-            raise self._model_error(name, 503, f"The model server does not answer: {error}") from error
-        if status >= 300:
-            raise self._model_error(name, status, answer.decode(errors="replace"))
-        return endpoint.record["VariantName"], content_type, answer
+            raise _unavailable(f"the instance of production variant {variant} does not answer ({error})") from error
+        finally:
+            release()
+        if answer.status >= 300:
+            raise self._model_error(name, answer.status, answer.body.decode(errors="replace"))
+        if len(answer.body) > MAX_PAYLOAD_BYTES:
+            message = f"an answer of {len(answer.body)} bytes, where {MAX_PAYLOAD_BYTES} are the most"
+            raise self._model_error(name, answer.status, message)
+        return variant, answer
 
     def close(self) -> None:
         """Stop all servers; the journal keeps the endpoints."""
         with self._lock:
             self._closing = True  # a server that ends from now on has not failed
-            endpoints = list(self._endpoints.values())
-        for endpoint in endpoints:
-            endpoint.server.stop()
+            fleets = [fleet for endpoint in self._endpoints.values() for fleet in endpoint.fleets]
+        for fleet in fleets:
+            fleet.stop()
 
-    def _begin(self, record: dict[str, Any]) -> None:
-        name = record["EndpointName"]
-        server = ModelServer(
-            self._settings.home / "serving" / name,
-            self._settings.home / "logs" / "endpoints" / f"{name}.log",
+    # How an endpoint comes, changes and goes
+
+    def _begin(self, record: Record) -> None:
+        endpoint = Endpoint(
+            record, self._hosting.fleet(record["EndpointName"], record["Generation"], record["Variants"])
         )
-        endpoint = Endpoint(record, server)
-        self._endpoints[name] = endpoint
+        self._endpoints[record["EndpointName"]] = endpoint
         if record["EndpointStatus"] == "Failed":  # before a restart
             endpoint.settled.set()
-            return
-        threading.Thread(target=self._bring_up, args=(endpoint,), name=f"endpoint {name}", daemon=True).start()
+        else:
+            self._in_thread("bring up", self._bring_up, endpoint)
 
     def _bring_up(self, endpoint: Endpoint) -> None:
-        status, reason = "Failed", "InternalServerError: an unexpected error in localmode; its log has the details"
-        try:
-            endpoint.server.start(self._archive(endpoint.record["ModelDataUrl"]))
-            status, reason = "InService", ""
-        except (ModelServerError, StorageError, OSError) as error:
-            variant = endpoint.record["VariantName"]
-            reason = f"The primary container for production variant {variant} cannot serve the model: {error}"
-        finally:
-            self._settle(endpoint, status, reason)
+        error = _attempt(endpoint.fleet.start)
+        if error:
+            endpoint.fleet.abandon()
+            self._settle(endpoint, {"EndpointStatus": "Failed"}, error)
+        elif "Update" in endpoint.record:  # it was being updated when the last daemon ended
+            self._carry_out_update(endpoint)
+        elif endpoint.record["EndpointStatus"] == "InService":  # before a restart
+            endpoint.settled.set()
+        else:
+            self._settle(endpoint, {"EndpointStatus": "InService"})
 
-    def _settle(self, endpoint: Endpoint, status: str, reason: str) -> None:
+    def _carry_out_update(self, endpoint: Endpoint) -> None:
+        change, old = endpoint.record["Update"], endpoint.fleet
+        if change["Generation"] == endpoint.record["Generation"]:
+            new, error = old, _attempt(lambda: old.scale(change["Variants"]))
+        else:
+            new = self._hosting.fleet(endpoint.record["EndpointName"], change["Generation"], change["Variants"])
+            with self._lock:
+                endpoint.incoming = new
+                deleted = self._closing or endpoint.record["EndpointStatus"] == "Deleting"
+            error = "the endpoint is being deleted" if deleted else _attempt(new.start)
+        if error:
+            reason = f"The update has been rolled back. {error}"
+            self._change(endpoint, {"EndpointStatus": "RollingBack", "FailureReason": reason[:1024]}, "Update")
+            new.abandon()
+            self._settle(endpoint, {"EndpointStatus": "InService"}, reason)
+            return
         with self._lock:
-            if endpoint.record["EndpointStatus"] != "Deleting" and not self._closing:
-                endpoint.record["EndpointStatus"] = status
-                endpoint.record["LastModifiedTime"] = time.time()
-                if reason:
-                    endpoint.record["FailureReason"] = reason
-                self._save(endpoint.record)
+            endpoint.fleet, endpoint.incoming = new, None  # from here on, new requests go there
+        if new is not old:
+            old.retire()
+        self._settle(endpoint, {"EndpointStatus": "InService", **change})
+
+    def _settle(self, endpoint: Endpoint, changes: Record, reason: str = "") -> None:
+        """End a creation or an update."""
+        self._change(endpoint, {**changes, **({"FailureReason": reason[:1024]} if reason else {})}, "Update")
+        self._sweep()
         endpoint.settled.set()
 
-    def _archive(self, uri: str) -> Path:
-        bucket, key = parse_uri(uri)
-        entry = self._storage.files.get(bucket, key)
-        if entry is None:
-            raise StorageError(f"There is no model archive at {uri}")
-        return entry.path
+    def _change(self, endpoint: Endpoint, changes: Record, *gone: str) -> None:
+        """Change a record by what has happened; on disk it may come later, since a restart does the same again."""
+        with self._lock:
+            if endpoint.record["EndpointStatus"] == "Deleting" or self._closing:
+                return
+            kept = {key: value for key, value in endpoint.record.items() if key not in ("FailureReason", *gone)}
+            endpoint.record = {**kept, **changes, "LastModifiedTime": time.time()}
+            try:
+                self._save(endpoint.record)
+            except OSError:
+                _log.exception("endpoint %s could not be written to the journal", endpoint.record["EndpointName"])
 
-    def _save(self, record: dict[str, Any]) -> None:
+    def _take_down(self, endpoint: Endpoint) -> None:
+        name = endpoint.record["EndpointName"]
+        with self._lock:
+            fleets = endpoint.fleets
+        for fleet in fleets:
+            fleet.stop()
+        endpoint.settled.wait()
+        with self._lock:
+            del self._endpoints[name]
+            self._sweep()
+            try:
+                self._journal.delete(name)
+            except OSError:  # the next daemon finds it `Deleting` and forgets it
+                _log.exception("endpoint %s could not be deleted from the journal", name)
+
+    def _save(self, record: Record) -> None:
         self._journal.save(record["EndpointName"], record)
 
+    def _in_thread(self, what: str, function: Callable[[Endpoint], None], endpoint: Endpoint) -> None:
+        name = f"{what} {endpoint.record['EndpointName']}"
+        threading.Thread(target=function, args=(endpoint,), name=name, daemon=True).start()
+
+    # Who serves
+
+    def _reserve(self, name: str, target: str) -> tuple[str, ModelServer, Callable[[], None]]:
+        """Choose the server for a request; return its variant, itself, and what to call when the request is over."""
+        self._serving(name).fleet.up.wait(TIMEOUT_SECONDS)  # after a restart of the daemon
+        with self._lock:  # so that no request comes to a fleet that is being retired
+            fleet = self._serving(name).fleet
+            try:
+                variant, server = fleet.reserve(target)
+            except UnknownVariant as error:
+                raise ApiError("ValidationError", f"Endpoint {name} of account {ACCOUNT_ID}: {error}.") from error
+            except Unavailable as error:
+                raise _unavailable(str(error)) from error
+        return variant, server, lambda: fleet.release(server)
+
+    def _serving(self, name: str) -> Endpoint:
+        with self._lock:
+            endpoint = self._endpoints.get(name)
+        status = endpoint.record["EndpointStatus"] if endpoint else ""
+        if status == "Creating":
+            raise ApiError("ValidationError", f"Endpoint {name} is being created and takes no requests yet.")
+        if endpoint is None or status not in _SERVING:
+            raise ApiError("ValidationError", f"Endpoint {name} of account {ACCOUNT_ID} not found.")
+        return endpoint
+
+    def _sweep(self) -> None:
+        """Remove the files of fleets that are no more."""
+        with self._lock:
+            records = [(name, endpoint.record) for name, endpoint in self._endpoints.items()]
+            kept = {
+                (name, each["Generation"])
+                for name, record in records
+                for each in (record, record.get("Update", record))
+            }
+            self._hosting.sweep(kept)
+
     def _model_error(self, name: str, status: int, message: str) -> ApiError:
-        group = f"/aws/sagemaker/Endpoints/{name}"
         kind = "client" if 400 <= status < 500 else "server"
         return ApiError(
             "ModelError",
             f'Received {kind} error ({status}) from primary with message "{message}". '
-            f"See {group} in account {ACCOUNT_ID} for more information.",
+            f"See {LOG_GROUP}{name} in account {ACCOUNT_ID} for more information.",
             424,
             OriginalStatusCode=status,
             OriginalMessage=message,
-            LogStreamArn=f"arn:aws:logs:{self._settings.region}:{ACCOUNT_ID}:log-group:{group}",
+            LogStreamArn=f"arn:aws:logs:{self._settings.region}:{ACCOUNT_ID}:log-group:{LOG_GROUP}{name}",
         )
+
+
+def _generation() -> str:
+    """Return a name for the directory of a new fleet that no other has had."""
+    return secrets.token_hex(8)
+
+
+def _attempt(start: Callable[[], None]) -> str:
+    """Start something; return why it failed, or nothing."""
+    try:
+        start()
+    except ModelServerError as error:
+        return str(error)
+    except Exception:  # noqa: BLE001 - whatever it was, the endpoint says so
+        _log.exception("an endpoint cannot be started")
+        return "InternalServerError: an unexpected error in localmode; its log has the details."
+    return ""
+
+
+def _unavailable(why: str) -> ApiError:
+    """Return the error that AWS's clients answer by trying again."""
+    return ApiError("ServiceUnavailable", f"The service is unavailable. Try your call again: {why}.", 503)

@@ -10,17 +10,20 @@ import shlex
 import shutil
 import site
 import sys
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from localmode.checkpoints import contained
+from localmode.archives import ArchiveError, unpack
+from localmode.checkpoints import copy_into
+from localmode.record import Record
 from localmode.storage import Storage, StorageError, parse_uri
 
 OPT_ML = "/opt/ml"
-HOST = "algo-1"
+MAX_HOSTS = 4
+_GROUP = "homogeneousCluster"  # what SageMaker calls the instances of a job without instance groups
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+SHARDED = "ShardedByS3Key"
 _CODE_CHANNELS = ("code", "sm_drivers")  # where the SDK puts scripts, in which /opt/ml stands literally
 _DEFAULT_ENTRYPOINT = ["train"]
 _NO_TRAIN = (
@@ -29,16 +32,29 @@ _NO_TRAIN = (
 )
 
 
-class Instance:
-    """The directories of one attempt; gone when it ends."""
+def too_many(count: int, runner: str) -> str:
+    """Return why a runner cannot run so many instances; nothing if it can."""
+    if count > MAX_HOSTS:
+        return f"localmode does not do this: an InstanceCount above {MAX_HOSTS}. On AWS it would be accepted."
+    if count > 1 and runner == "rewrite":
+        return (
+            f"localmode does not do this with its rewrite runner: an InstanceCount of {count}. It takes the namespace "
+            "or the docker runner (LOCALMODE_RUNNER, on Linux), where every host has a name and an address of its own."
+        )
+    return ""
 
-    def __init__(self, root: Path, name: str, arn: str, request: dict[str, Any], rewrite: bool) -> None:
+
+class Instance:
+    """The directories of one host of an attempt; gone when it ends."""
+
+    def __init__(self, root: Path, record: Record, runner: str, index: int, count: int) -> None:
         self.root = root
         self.opt_ml = root / "ml"
-        self._name = name
-        self._arn = arn
-        self._request = request
-        self._rewrite = rewrite
+        self.hosts = [f"algo-{number}" for number in range(1, count + 1)]
+        self.host = self.hosts[index]
+        self._index = index
+        self._name, self._arn, self._request = record.name, record.arn, record.request
+        self._rewrite, self._docker = runner == "rewrite", runner == "docker"
         for directory in ("input/config", "input/data", "model", "output/data", "checkpoints", "code"):
             (self.opt_ml / directory).mkdir(parents=True)
         for directory in ("tmp", "home"):
@@ -49,6 +65,11 @@ class Instance:
         """Where the container may say why it failed."""
         return self.opt_ml / "output" / "failure"
 
+    @property
+    def image(self) -> str:
+        """The job's image; only the docker runner uses it."""
+        return str(self._request["AlgorithmSpecification"].get("TrainingImage", ""))
+
     def path_of(self, container_path: str) -> Path:
         """Return where a path below /opt/ml lies on this machine."""
         return self.opt_ml / Path(container_path).relative_to(OPT_ML)
@@ -58,25 +79,27 @@ class Instance:
         return text.replace(OPT_ML, str(self.opt_ml)) if self._rewrite else text
 
     def download_channels(self, storage: Storage, check: Callable[[], None]) -> None:
-        """Copy every channel's objects to input/data/CHANNEL; `check` may raise to end it."""
+        """Copy every channel's objects to input/data/CHANNEL; `check` may raise to end it.
+
+        Of a channel that is ShardedByS3Key every host gets about its share of the objects
+        (https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_S3DataSource.html does not say which).
+        """
         for channel in self._request.get("InputDataConfig", []):
             name = channel["ChannelName"]
             source = channel["DataSource"]["S3DataSource"]["S3Uri"]
             bucket, prefix = parse_uri(source)
+            first, step = (self._index, len(self.hosts)) if _distribution(channel) == SHARDED else (0, 1)
             directory = self.opt_ml / "input" / "data" / name
             directory.mkdir()
             entries = storage.objects(bucket, prefix)
             if not entries:
                 raise StorageError(f"Data download failed: no S3 objects found under {source!r}")
-            for entry in entries:
+            for entry in entries[first::step]:
                 check()
                 relative = entry.key[len(prefix) :].lstrip("/") or entry.key.rpartition("/")[2]
-                target = contained(directory, relative)
-                if target is not None:
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(entry.path, target)
-                    if self._rewrite and name in _CODE_CHANNELS:
-                        self._rewrite_file(target)
+                target = copy_into(directory, relative, entry.path)
+                if target is not None and self._rewrite and name in _CODE_CHANNELS:
+                    self._rewrite_file(target)
         if self._rewrite:
             self._unpack_submitted_code(storage)
 
@@ -85,23 +108,19 @@ class Instance:
         channels = {
             channel["ChannelName"]: {
                 "TrainingInputMode": "File",
-                "S3DistributionType": channel["DataSource"]["S3DataSource"].get(
-                    "S3DataDistributionType", "FullyReplicated"
-                ),
+                "S3DistributionType": _distribution(channel),
                 "RecordWrapperType": channel.get("RecordWrapperType", "None"),
             }
             for channel in self._request.get("InputDataConfig", [])
         }
         instance_type = self._request["ResourceConfig"].get("InstanceType", "local")
         resources = {
-            "current_host": HOST,
+            "current_host": self.host,
             "current_instance_type": instance_type,
-            "current_group_name": "homogeneousCluster",
-            "hosts": [HOST],
-            "instance_groups": [
-                {"instance_group_name": "homogeneousCluster", "instance_type": instance_type, "hosts": [HOST]}
-            ],
-            "network_interface_name": "lo",
+            "current_group_name": _GROUP,
+            "hosts": self.hosts,
+            "instance_groups": [{"instance_group_name": _GROUP, "instance_type": instance_type, "hosts": self.hosts}],
+            "network_interface_name": "lo",  # where the hosts' addresses are
         }
         documents = {
             "hyperparameters": self._request.get("HyperParameters", {}),
@@ -113,13 +132,24 @@ class Instance:
             path.write_text(self.seen_inside(json.dumps(content)))
 
     def command(self) -> list[str]:
-        """Return the container's entrypoint and arguments."""
+        """Return the container's entrypoint and arguments; the entrypoint is empty where it is the image's own."""
         algorithm = self._request["AlgorithmSpecification"]
-        entrypoint = algorithm.get("ContainerEntrypoint") or _DEFAULT_ENTRYPOINT
+        default = ["", *_DEFAULT_ENTRYPOINT] if self._docker else _DEFAULT_ENTRYPOINT
+        entrypoint = algorithm.get("ContainerEntrypoint") or default
         return [self.seen_inside(part) for part in (*entrypoint, *algorithm.get("ContainerArguments", []))]
 
     def environment(self, aws: dict[str, str]) -> dict[str, str]:
-        """Return the container's environment: nothing of this machine's own but the PATH of its Python."""
+        """Return the container's environment: nothing of this machine's own but, without an image, its Python."""
+        return {
+            **({} if self._docker else self._surroundings()),
+            "TRAINING_JOB_NAME": self._name,
+            "TRAINING_JOB_ARN": self._arn,
+            **aws,
+            **{key: self.seen_inside(value) for key, value in self._request.get("Environment", {}).items()},
+        }
+
+    def _surroundings(self) -> dict[str, str]:
+        """Return the part of the environment that otherwise an image has."""
         return {
             "PATH": f"{self._make_python()}:{Path(sys.executable).parent}:{_SYSTEM_PATH}",
             "HOME": str(self.root / "home"),
@@ -129,11 +159,8 @@ class Instance:
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "VIRTUAL_ENV": str(self.root / "env"),
             "SAGEMAKER_BASE_DIR": self.seen_inside(OPT_ML),  # for the toolkit, in whose code /opt/ml stands
-            "SM_STUDIO_LOCAL_MODE": "true",  # or the toolkit waits a quarter of an hour for algo-1 to have an address
-            "TRAINING_JOB_NAME": self._name,
-            "TRAINING_JOB_ARN": self._arn,
-            **aws,
-            **{key: self.seen_inside(value) for key, value in self._request.get("Environment", {}).items()},
+            # Or the toolkit waits a quarter of an hour for algo-1 to have an address.
+            **({"SM_STUDIO_LOCAL_MODE": "true"} if self._rewrite else {}),
         }
 
     def _make_python(self) -> Path:
@@ -163,10 +190,9 @@ class Instance:
         for entry in storage.objects(bucket, key):
             if entry.key == key:
                 try:
-                    with tarfile.open(entry.path) as archive:
-                        archive.extractall(self.opt_ml / "code", filter="data")
-                except (tarfile.TarError, EOFError) as error:
-                    raise StorageError(f"{uri!r} cannot be unpacked: {error}") from error
+                    unpack(entry.path, self.opt_ml / "code")
+                except ArchiveError as error:
+                    raise StorageError(f"{uri!r} {error}") from error
         for path in (self.opt_ml / "code").rglob("*"):
             if path.is_file():
                 self._rewrite_file(path)
@@ -176,6 +202,10 @@ class Instance:
         content = path.read_bytes()
         if OPT_ML.encode() in content and b"\0" not in content:
             path.write_bytes(content.replace(OPT_ML.encode(), str(self.opt_ml).encode()))
+
+
+def _distribution(channel: dict[str, Any]) -> str:
+    return str(channel["DataSource"]["S3DataSource"].get("S3DataDistributionType", "FullyReplicated"))
 
 
 def _programs(python: str) -> dict[str, str]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from localmode.disk import Journal
+from localmode.record import Record
 from localmode.runner import LocalInstances
 from localmode.settings import LocalModeError, Settings
 from localmode.spot import SpotMarket
-from localmode.training import Record, TrainingJob
+from localmode.training import TrainingJob
 
 _log = logging.getLogger(__name__)
 _HEARTBEAT_SECONDS = 5.0
@@ -40,6 +43,11 @@ class TrainingJobs:
         self._timer = threading.Thread(target=self._watch, name="job timer", daemon=True)
         self._timer.start()
 
+    @property
+    def runner(self) -> str:
+        """What runs the jobs: `namespace` or `rewrite`."""
+        return self._instances.runner
+
     def create(self, name: str, request: dict[str, Any]) -> TrainingJob | None:
         """Accept a job, and start it; None if there is one of that name."""
         arn = self._settings.arn("training-job", name)
@@ -64,6 +72,20 @@ class TrainingJobs:
             job.stop()
             if job.record.name in self._unsaved:
                 self._journal.save(job.record.name, job.record.to_json())
+
+    def tags(
+        self, name: str, change: Callable[[list[dict[str, str]]], list[dict[str, str]]] | None = None
+    ) -> list[dict[str, str]] | None:
+        """Return a job's tags, after a change to them if one is given; None for an unknown job."""
+        job = self.get(name)
+        if job is None:
+            return None
+        with job.changed:
+            if change:
+                request = {**job.request, "Tags": change(job.request.get("Tags", []))}
+                self._journal.save(name, replace(job.record, request=request).to_json())
+                job.record.request = request
+            return list(job.request.get("Tags", []))
 
     def get(self, name: str) -> TrainingJob | None:
         """Return a job by name."""

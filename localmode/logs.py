@@ -1,7 +1,8 @@
-"""The log of a training job: on disk first, then in CloudWatch Logs, and searched for metrics."""
+"""The log of a training job or an endpoint: on disk first, then in CloudWatch Logs, and searched for metrics."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -12,19 +13,24 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from localmode.services import Services
+from localmode.settings import LocalModeError
 
 GROUP = "/aws/sagemaker/TrainingJobs"
 _BATCH = 1000
+_MAX_EVENT = (
+    256 * 1024 - 26
+)  # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutLogEvents.html
 
 
 class Logs:
-    """All log streams of the group, in files that outlive the daemon."""
+    """All log streams of a group, in files that outlive the daemon."""
 
-    def __init__(self, directory: Path, services: Services) -> None:
+    def __init__(self, directory: Path, services: Services, group: str = GROUP) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
         self._services = services
-        self._services.logs("CreateLogGroup", logGroupName=GROUP)
+        self._group = group
+        self._services.logs("CreateLogGroup", logGroupName=group)
         for path in sorted(directory.glob("*.jsonl")):
             self._restore(path)
 
@@ -33,15 +39,18 @@ class Logs:
         path = self._directory / f"{quote(name, safe='')}.jsonl"
         if not path.exists():
             path.touch()
-            self._services.logs("CreateLogStream", logGroupName=GROUP, logStreamName=name)
-        return LogStream(path, name, self._services)
+            self._services.logs("CreateLogStream", logGroupName=self._group, logStreamName=name)
+        return LogStream(path, name, self._services, self._group)
 
     def _restore(self, path: Path) -> None:
-        stream = LogStream(path, unquote(path.stem), self._services)
-        self._services.logs("CreateLogStream", logGroupName=GROUP, logStreamName=stream.name)
+        stream = LogStream(path, unquote(path.stem), self._services, self._group)
+        self._services.logs("CreateLogStream", logGroupName=self._group, logStreamName=stream.name)
         complete, end, _ = path.read_bytes().rpartition(b"\n")
         os.truncate(path, len(complete + end))  # a line that was being written when the daemon was killed
-        events = [json.loads(line) for line in complete.splitlines()]
+        try:
+            events = [json.loads(line) for line in complete.splitlines()]
+        except ValueError as error:
+            raise LocalModeError(f"{path} is damaged ({error}); move it away to start without this log") from error
         for start in range(0, len(events), _BATCH):
             stream.publish(events[start : start + _BATCH])
 
@@ -49,9 +58,10 @@ class Logs:
 class LogStream:
     """One stream: one line, one event."""
 
-    def __init__(self, path: Path, name: str, services: Services) -> None:
+    def __init__(self, path: Path, name: str, services: Services, group: str) -> None:
         self.name = name
         self._path = path
+        self._group = group
         self._services = services
 
     def write(self, lines: list[str]) -> None:
@@ -60,18 +70,56 @@ class LogStream:
         events = [{"timestamp": now, "message": line} for line in lines if line]
         if not events:
             return
-        with self._path.open("a") as file:
-            file.writelines(json.dumps(event) + "\n" for event in events)
+        content = "".join(json.dumps(event) + "\n" for event in events).encode()
+        with self._path.open("ab", buffering=0) as file:
+            before = file.tell()
+            if file.write(content) != len(content):  # the disk is full: half a line would damage the next one
+                file.truncate(before)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
         for start in range(0, len(events), _BATCH):
             self.publish(events[start : start + _BATCH])
 
     def publish(self, events: list[dict[str, Any]]) -> None:
         """Hand events to CloudWatch Logs."""
-        self._services.logs("PutLogEvents", logGroupName=GROUP, logStreamName=self.name, logEvents=events)
+        self._services.logs("PutLogEvents", logGroupName=self._group, logStreamName=self.name, logEvents=events)
 
     def last_lines(self, count: int) -> list[str]:
         """Return the last lines written."""
         return [json.loads(line)["message"] for line in self._path.read_bytes().splitlines()[-count:]]
+
+
+class Lines:
+    """Cuts what a container says into lines; one longer than an event of CloudWatch Logs becomes several."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, chunk: bytes) -> list[str]:
+        """Take some bytes; return the lines that are complete."""
+        *complete, self._rest = (self._rest + chunk).split(b"\n")
+        lines = [piece for line in complete for piece in _pieces(line)]
+        *cut, self._rest = _pieces(self._rest)
+        return [_text(line) for line in lines + cut]
+
+    def rest(self) -> list[str]:
+        """Return what has no end yet."""
+        return [_text(self._rest)] if self._rest else []
+
+
+def _pieces(line: bytes) -> list[bytes]:
+    """Cut a line where it is too long, but no character in two."""
+    pieces = []
+    while len(line) > _MAX_EVENT:
+        end = _MAX_EVENT
+        while end > _MAX_EVENT - 4 and line[end] & 0xC0 == 0x80:  # the middle of a character in UTF-8
+            end -= 1
+        pieces.append(line[:end])
+        line = line[end:]
+    return [*pieces, line]
+
+
+def _text(line: bytes) -> str:
+    return line.decode(errors="replace").rstrip("\r")
 
 
 class MetricScanner:

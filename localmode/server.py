@@ -2,7 +2,8 @@
 
     X-Amz-Target: SageMaker.*         -> api.py
     POST /endpoints/NAME/invocations  -> endpoints.py
-    S3, IAM, STS, CloudWatch Logs     -> moto, behind storage.py for S3
+    S3                                -> storage.py
+    IAM, STS, CloudWatch Logs         -> moto, behind services.py
     /_localmode/COMMAND               -> the daemon itself
 
 The daemon runs code, so nobody else may reach it: it listens on 127.0.0.1, wants the access key of its state
@@ -18,6 +19,7 @@ import secrets
 import socket
 from collections.abc import Callable, Iterable
 from typing import Any
+from xml.sax.saxutils import escape
 
 from werkzeug.exceptions import HTTPException
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
@@ -34,6 +36,18 @@ _log = logging.getLogger(__name__)
 _CREDENTIAL = re.compile(r"Credential=([^/,\s]+)/\d{8}/[^/,\s]+/([a-z0-9.-]+)/aws4_request")
 _INVOCATION = re.compile(r"/endpoints/([^/]+)/invocations")
 _MAX_JSON_BYTES = 25 << 20
+_FORWARDED = {  # what a model server is told of an invocation: the client's own words
+    "CONTENT_TYPE": "Content-Type",
+    "HTTP_ACCEPT": "Accept",
+    "HTTP_X_AMZN_SAGEMAKER_CUSTOM_ATTRIBUTES": "X-Amzn-SageMaker-Custom-Attributes",
+}
+_UNSUPPORTED_OF_INVOKE = {
+    "HTTP_X_AMZN_SAGEMAKER_TARGET_MODEL": "TargetModel",
+    "HTTP_X_AMZN_SAGEMAKER_TARGET_CONTAINER_HOSTNAME": "TargetContainerHostname",
+    "HTTP_X_AMZN_SAGEMAKER_ENABLE_EXPLANATIONS": "EnableExplanations",
+    "HTTP_X_AMZN_SAGEMAKER_INFERENCE_COMPONENT": "InferenceComponentName",
+    "HTTP_X_AMZN_SAGEMAKER_SESSION_ID": "SessionId",
+}
 KEY_HEADER = "X-Localmode-Key"
 
 Command = Callable[[dict[str, Any]], dict[str, Any]]
@@ -50,6 +64,7 @@ class Application:
         storage: Storage,
         services: Services,
         commands: dict[str, Command],
+        shut_down: Callable[[], None],
     ) -> None:
         self._hosts = (f"127.0.0.1:{port}", f"localhost:{port}")
         self._access_key = access_key
@@ -57,6 +72,7 @@ class Application:
         self._storage = storage
         self._services = services
         self._commands = commands
+        self._shut_down = shut_down
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Answer one request; whatever happens, the client gets an answer."""
@@ -98,7 +114,12 @@ class Application:
         raise ApiError("UnknownOperationException", f"localmode does not implement {service}:{target or path}")
 
     def _command(self, path: str, environ: dict[str, Any]) -> Response:
-        command = self._commands.get(path.removeprefix("/_localmode/"))
+        name = path.removeprefix("/_localmode/")
+        if name == "stop":
+            response = _json({})
+            response.call_on_close(self._shut_down)  # not before whoever asked for it has the answer
+            return response
+        command = self._commands.get(name)
         if command is None:
             raise ApiError("UnknownOperationException", f"localmode has no command {path}")
         request = _read_json(environ)
@@ -107,12 +128,13 @@ class Application:
         return _json(command(request))
 
     def _invoke(self, name: str, environ: dict[str, Any]) -> Response:
-        headers = {
-            "Content-Type": environ.get("CONTENT_TYPE", ""),
-            "Accept": environ.get("HTTP_ACCEPT", "*/*"),
-        }
-        variant, content_type, body = self._sagemaker.endpoints.invoke(name, _read(environ), headers)
-        response = Response(body, content_type=content_type)
+        for header, member in _UNSUPPORTED_OF_INVOKE.items():
+            if header in environ:
+                raise ApiError("ValidationError", f"localmode does not do this: {member}. On AWS it would be accepted.")
+        headers = {header: environ[key] for key, header in _FORWARDED.items() if environ.get(key)}
+        target = environ.get("HTTP_X_AMZN_SAGEMAKER_TARGET_VARIANT", "")
+        variant, answer = self._sagemaker.endpoints.invoke(name, _read(environ), headers, target)
+        response = Response(answer.body, content_type=answer.content_type)
         response.headers["x-Amzn-Invoked-Production-Variant"] = variant
         return response
 
@@ -133,6 +155,10 @@ def _key_and_service(environ: dict[str, Any]) -> tuple[str, str]:
 
 class _Handler(WSGIRequestHandler):
     """Puts into the daemon's log only what went wrong."""
+
+    def make_environ(self) -> dict[str, Any]:
+        """Keep the headers as they came: WSGI drops those with an underscore, which S3's metadata may have."""
+        return {**super().make_environ(), "localmode.headers": list(self.headers.items())}
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         if str(code) >= "500":
@@ -199,6 +225,5 @@ def _json_error(error: ApiError) -> Response:
 
 
 def _xml_error(error: ApiError) -> Response:
-    message = error.message.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    body = f"<Code>{error.code}</Code><Message>{message}</Message>"
+    body = f"<Code>{error.code}</Code><Message>{escape(error.message)}</Message>"
     return Response(f"<Error>{body}</Error>", status=error.status, content_type="application/xml")

@@ -1,26 +1,30 @@
-"""The AWS services that moto serves (S3, IAM, STS, CloudWatch Logs), as WSGI applications in this process."""
+"""The AWS services that moto serves (IAM, STS, CloudWatch Logs), as WSGI applications in this process."""
 
 from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import xml.etree.ElementTree as ElementTree
 from typing import Any
 from urllib.parse import unquote
+from xml.sax.saxutils import escape
 
 os.environ["MOTO_DISABLE_GLOBAL_CORS"] = "true"  # no web page may reach the daemon
-os.environ["MOTO_S3_DEFAULT_KEY_BUFFER_SIZE"] = str(1 << 20)  # larger objects stay out of memory
 
 from moto.moto_server.werkzeug_app import create_backend_app
 from werkzeug.datastructures import Headers
+from werkzeug.exceptions import HTTPException
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request, Response
 from werkzeug.wsgi import get_input_stream
 
 from localmode.settings import ACCOUNT_ID, ROLE_NAME, Settings
+from localmode.shapes import ApiError
 
-SERVICES = ("s3", "iam", "sts", "logs")
+SERVICES = ("iam", "sts", "logs")
+_log = logging.getLogger(__name__)
 _XML = "text/xml; charset=utf-8"
 _TRUST = {
     "Version": "2012-10-17",
@@ -56,27 +60,27 @@ class Services:
         elif environ.get("HTTP_X_AMZ_TARGET", "").endswith(".FilterLogEvents"):
             body = self._with_stream_names(get_input_stream(environ).read())
             environ.update({"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))})
-        return self.send(service, environ)
+        return self._answer(service, environ)
+
+    def _answer(self, service: str, environ: dict[str, Any]) -> Response:
+        """Pass a client's request to moto; what moto did not foresee is the client's error, not the daemon's."""
+        try:
+            return self.send(service, environ)
+        except HTTPException:  # the body is not what its headers say
+            raise
+        except NotImplementedError as error:
+            raise ApiError(
+                "UnknownOperationException", f"localmode does not implement this of {service}: {error}"
+            ) from error
+        except Exception as error:  # moto takes much of a request for granted
+            _log.warning("%s: moto failed with %r", service, error)
+            raise ApiError(
+                "ValidationError", f"localmode's {service} can make nothing of this request: {error!r}"
+            ) from error
 
     def send(self, service: str, environ: dict[str, Any]) -> Response:
         """Pass a WSGI request to moto and collect its answer."""
         return Response.from_app(self._apps[service], environ)
-
-    def call(
-        self, service: str, method: str, path: str, headers: dict[str, str], body: Any = b"", query: str = ""
-    ) -> Response:
-        """Send a request of the daemon's own to moto; `body` is bytes or a file. Errors come back as answers."""
-        signature = f"AWS4-HMAC-SHA256 Credential=localmode/20260101/{self._settings.region}/{service}/aws4_request"
-        builder = EnvironBuilder(
-            path=path,
-            method=method,
-            query_string=query,
-            headers=Headers({"Authorization": f"{signature}, SignedHeaders=host, Signature=0", **headers}),
-            **({"data": body} if isinstance(body, bytes) else {"input_stream": body}),
-        )
-        environ = builder.get_environ()
-        environ["wsgi.input_terminated"] = True  # read at once: piece by piece, a large body would stall every thread
-        return self.send(service, environ)
 
     def query(self, service: str, version: str, **parameters: str) -> Response:
         """Call an operation of a service with the query protocol; raise RuntimeError if it fails."""
@@ -86,11 +90,14 @@ class Services:
 
     def logs(self, operation: str, **parameters: Any) -> dict[str, Any]:
         """Call an operation of CloudWatch Logs; raise RuntimeError if it fails."""
+        signature = f"AWS4-HMAC-SHA256 Credential=localmode/20260101/{self._settings.region}/logs/aws4_request"
         headers = {
+            "Authorization": f"{signature}, SignedHeaders=host, Signature=0",
             "X-Amz-Target": f"Logs_20140328.{operation}",
             "Content-Type": "application/x-amz-json-1.1",
         }
-        response = self.call("logs", "POST", "/", headers, json.dumps(parameters).encode())
+        builder = EnvironBuilder(method="POST", headers=Headers(headers), data=json.dumps(parameters).encode())
+        response = self.send("logs", builder.get_environ())
         return dict(json.loads(_checked(response, operation).data or b"{}"))
 
     def trusts_sagemaker(self, role_name: str) -> bool:
@@ -124,8 +131,8 @@ class Services:
         actions = [value for key, value in request.form.items() if key.startswith("ActionNames.member.")]
         resources = [value for key, value in request.form.items() if key.startswith("ResourceArns.member.")]
         results = "".join(
-            f"<member><EvalActionName>{_escape(action)}</EvalActionName>"
-            f"<EvalResourceName>{_escape(resource)}</EvalResourceName>"
+            f"<member><EvalActionName>{escape(action)}</EvalActionName>"
+            f"<EvalResourceName>{escape(resource)}</EvalResourceName>"
             "<EvalDecision>allowed</EvalDecision></member>"
             for action in actions
             for resource in resources or ["*"]
@@ -158,7 +165,3 @@ def _query_answer(action: str, namespace: str, result: str) -> Response:
         f"<ResponseMetadata><RequestId>localmode</RequestId></ResponseMetadata></{action}Response>",
         content_type=_XML,
     )
-
-
-def _escape(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

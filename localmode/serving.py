@@ -1,109 +1,71 @@
-"""The model server: a SavedModel behind `/ping` and `/invocations`, as in SageMaker's TensorFlow container.
+"""The model server: one instance of an endpoint, as SageMaker's TensorFlow inference container is one.
 
-Run as a process of its own, `python serving.py DIRECTORY`, since it alone needs TensorFlow. It prints one line
-of JSON, `{"port": ..., "token": ...}` or `{"error": ...}`, and ends when its standard input does.
-https://github.com/aws/deep-learning-containers describes the container, https://www.tensorflow.org/tfx/serving/api_rest
-the JSON.
+Run as a process of its own, `python serving.py DIRECTORY`, since it alone needs TensorFlow. It prints one line of
+JSON, `{"url": ...}` or `{"error": ...}`, and ends with all that it started when its standard input does. Below the
+URL, which holds a secret since any user of the machine can reach the port, it answers
+
+    GET  /ping
+    POST /invocations
+    POST /v1/models/NAME[/versions/VERSION]:predict    TensorFlow Serving's REST API, for inference.py
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
+import signal
 import sys
 import threading
-from collections.abc import Callable
+import traceback
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from localmode.invocations import Answer, Invoke, directly, error, predict, through_handlers
+from localmode.predict import Models
+
+_PREDICT = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d+))?:(classify|regress|predict)", re.IGNORECASE)
 
 
-class RequestError(Exception):
-    """A request that the model cannot answer, with the HTTP status to say so."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-def find_saved_model(directory: Path) -> Path:
-    """Return the SavedModel with the highest version number; raise FileNotFoundError if there is none."""
-    versions = [path.parent for path in directory.rglob("saved_model.pb") if path.parent.name.isdigit()]
-    if not versions:
-        raise FileNotFoundError("model.tar.gz holds no numbered SavedModel (1/saved_model.pb)")
-    return max(versions, key=lambda path: int(path.name))
-
-
-def load_predictor(saved_model: Path) -> Callable[[Any], list[Any]]:
-    """Load a SavedModel; return a function from a batch in JSON form to a batch of predictions in JSON form."""
-    import tensorflow as tf
-
-    model = tf.saved_model.load(str(saved_model))
-    signature = model.signatures["serving_default"]
-    (name, spec), *others = signature.structured_input_signature[1].items()
-    if others:
-        raise ValueError("the model has several inputs; one is supported")
-
-    def predict(instances: Any) -> list[Any]:
-        try:
-            batch = tf.convert_to_tensor(instances, dtype=spec.dtype)
-            spec.shape.assert_is_compatible_with(batch.shape)
-        except (ValueError, TypeError) as error:
-            expected = f"{spec.dtype.name}{spec.shape}"
-            raise RequestError(400, f"instances cannot be read as {expected}: {str(error)[:300]}") from error
-        outputs = signature(**{name: batch})
-        if len(outputs) == 1:
-            return list(next(iter(outputs.values())).numpy().tolist())
-        columns = {key: value.numpy().tolist() for key, value in outputs.items()}
-        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-    predict.model = model  # type: ignore[attr-defined]  # the signature holds it only weakly
-    return predict
-
-
-def answer(predict: Callable[[Any], list[Any]], content_type: str, body: bytes) -> bytes:
-    """Answer the body of an invocation; raise RequestError for one that cannot be answered."""
-    if content_type.partition(";")[0].strip() != "application/json":
-        raise RequestError(415, f"Unsupported content type {content_type!r}: use application/json")
-    try:
-        request = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise RequestError(400, f"JSON Parse error: {error}") from error
-    if not isinstance(request, dict) or "instances" not in request:
-        raise RequestError(400, "Missing 'instances' key")
-    return json.dumps({"predictions": predict(request["instances"])}).encode()
-
-
-def make_handler(predict: Callable[[Any], list[Any]], token: str) -> type[BaseHTTPRequestHandler]:
-    """Return the request handler for a loaded model."""
+def make_handler(models: Models, invoke: Invoke, secret: str) -> type[BaseHTTPRequestHandler]:
+    """Return the request handler for loaded models."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+        wbufsize = -1  # head and body leave together
 
         def do_GET(self) -> None:
-            self._send(200 if self.path == "/ping" else 404, b"")
+            self._send(Answer(200, b"") if self._path() == "/ping" else error(404, "Not Found"))
 
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            if not secrets.compare_digest(self.headers.get("X-Localmode-Token", ""), token):
-                self._send(403, b"")
-            elif self.path != "/invocations":
-                self._send(404, b"")
-            else:
-                try:
-                    self._send(200, answer(predict, self.headers.get("Content-Type", ""), body))
-                except RequestError as error:
-                    self._send(error.status, json.dumps({"error": str(error)}).encode())
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            try:
+                self._send(self._answer(self._path(), body))
+            except Exception as failure:  # noqa: BLE001 - the user's code may raise anything
+                traceback.print_exc()
+                self._send(error(500, str(failure)))
 
-        def _send(self, status: int, body: bytes) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
+        def _answer(self, path: str, body: bytes) -> Answer:
+            if path == "/invocations":
+                return invoke(self.headers, body)
+            if match := _PREDICT.fullmatch(path):
+                return predict(models, match[1], match[2] or "", match[3].lower(), body)
+            return error(404, "Not Found")
+
+        def _path(self) -> str:
+            """The path below the secret; empty for those who do not know it."""
+            given, _, path = self.path[1:].partition("/")
+            return f"/{path}" if secrets.compare_digest(given.encode(), secret.encode()) else ""
+
+        def _send(self, answer: Answer) -> None:
+            self.send_response(answer.status)
+            self.send_header("Content-Type", answer.content_type)
+            self.send_header("Content-Length", str(len(answer.body)))
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(answer.body)
 
         def log_message(self, format: str, *args: Any) -> None:
             """Say nothing of what went well."""
@@ -111,22 +73,49 @@ def make_handler(predict: Callable[[Any], list[Any]], token: str) -> type[BaseHT
     return Handler
 
 
+class Server(ThreadingHTTPServer):
+    """A thread for each connection; the daemon keeps its connections."""
+
+    request_queue_size = 128
+
+
+def prepare(server: ThreadingHTTPServer, directory: Path) -> str:
+    """Load what `directory` holds into a listening server; return its URL. Raises ValueError with the reason if not."""
+    secret = secrets.token_hex(16)
+    url = f"http://127.0.0.1:{server.server_port}/{secret}"
+    try:
+        models = Models(directory, os.environ.get("SAGEMAKER_TFS_DEFAULT_MODEL_NAME", ""))
+    except Exception as failure:
+        raise ValueError(str(failure)) from failure
+    script = directory / "code" / "inference.py"
+    try:
+        invoke = through_handlers(script, models.default, f"{url}/v1/models") if script.exists() else directly(models)
+    except Exception as failure:
+        traceback.print_exc()
+        raise ValueError(f"code/inference.py cannot be used: {type(failure).__name__}: {failure}") from failure
+    print(f"serving {models}", file=sys.stderr, flush=True)
+    server.RequestHandlerClass = make_handler(models, invoke, secret)
+    return url
+
+
 def _end_with_standard_input() -> None:
     sys.stdin.read()
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)  # and with what inference.py has started
     os._exit(0)
 
 
 def main(directory: Path) -> int:
-    """Serve the model in `directory` until standard input ends."""
+    """Serve what `directory` holds until standard input ends."""
     threading.Thread(target=_end_with_standard_input, daemon=True).start()
+    daemon = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what inference.py prints goes to the log
+    server = Server(("127.0.0.1", 0), BaseHTTPRequestHandler)
     try:
-        predict = load_predictor(find_saved_model(directory))
-    except (OSError, ValueError) as error:
-        print(json.dumps({"error": str(error)}), flush=True)
+        print(json.dumps({"url": prepare(server, directory)}), file=daemon, flush=True)
+    except ValueError as failure:
+        print(json.dumps({"error": str(failure)}), file=daemon, flush=True)
         return 1
-    token = secrets.token_hex(16)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), make_handler(predict, token))
-    print(json.dumps({"port": server.server_port, "token": token}), flush=True)
     server.serve_forever()
     return 0
 

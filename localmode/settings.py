@@ -3,7 +3,8 @@
 | variable                 | default                       | what it sets                                  |
 |--------------------------|-------------------------------|-----------------------------------------------|
 | LOCALMODE_HOME           | `.localmode` in the repository | the state directory                           |
-| LOCALMODE_RUNNER         | auto                          | `namespace`, `rewrite` or `auto`              |
+| LOCALMODE_RUNNER         | auto                          | `namespace`, `rewrite`, `docker` or `auto`    |
+| LOCALMODE_DOCKER_OPTIONS |                               | options of `docker create`, as `--gpus all`   |
 | LOCALMODE_GRACE_SECONDS  | 0.5                           | from SIGTERM to SIGKILL (120 on AWS)          |
 | LOCALMODE_SPOT_DISCOUNT  | 0.7                           | the simulated Spot discount, 0 to 1           |
 | AWS_DEFAULT_REGION       | us-east-1                     | the Region in ARNs                            |
@@ -12,13 +13,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 ACCOUNT_ID = "123456789012"
 ROLE_NAME = "LocalModeExecutionRole"
-RUNNERS = ("auto", "namespace", "rewrite")
+RUNNERS = ("auto", "namespace", "rewrite", "docker")
 
 
 class LocalModeError(Exception):
@@ -34,6 +36,7 @@ class Settings:
     grace_seconds: float = 0.5
     spot_discount: float = 0.7
     region: str = "us-east-1"
+    docker_options: tuple[str, ...] = ()
 
     @property
     def default_bucket(self) -> str:
@@ -72,7 +75,15 @@ def from_environment(home: Path, environ: Mapping[str, str] = os.environ) -> Set
         grace_seconds=_number(environ, "LOCALMODE_GRACE_SECONDS", 0.5, 0, 3600),
         spot_discount=_number(environ, "LOCALMODE_SPOT_DISCOUNT", 0.7, 0, 1),
         region=environ.get("AWS_DEFAULT_REGION") or environ.get("AWS_REGION") or "us-east-1",
+        docker_options=_words(environ, "LOCALMODE_DOCKER_OPTIONS"),
     )
+
+
+def _words(environ: Mapping[str, str], name: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(environ.get(name, "")))
+    except ValueError as error:
+        raise LocalModeError(f"{name} is {environ[name]!r}, which a shell could not read: {error}") from error
 
 
 def _number(environ: Mapping[str, str], name: str, default: float, low: float, high: float) -> float:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,8 @@ from localmode.settings import LocalModeError
 
 STATE_FILE = "daemon.json"
 _LOCK_FILE = "daemon.lock"
+_SAFE_PATH = re.compile(r"[A-Za-z0-9_./+-]+")  # the SDK's shell scripts do not quote
+_ELSEWHERE = "localmode-"  # how names of directories begin that a state directory's `run` points to
 
 
 def claim(home: Path) -> None:
@@ -27,6 +32,29 @@ def claim(home: Path) -> None:
 def is_home(directory: Path) -> bool:
     """Tell whether a directory is localmode's."""
     return (directory / _LOCK_FILE).is_file()
+
+
+def make_run_directory(home: Path) -> Path:
+    """Make HOME/run for the hosts of jobs, empty; if a shell could not take its path, it points to one elsewhere."""
+    remove_run_directory(home)  # what a killed daemon's hosts left
+    run = home / "run"
+    if _SAFE_PATH.fullmatch(str(run)):
+        run.mkdir()
+        return run
+    elsewhere = Path(tempfile.mkdtemp(prefix=_ELSEWHERE))
+    run.symlink_to(elsewhere)
+    return elsewhere
+
+
+def remove_run_directory(home: Path) -> None:
+    """Remove HOME/run and all that is in it, also where it points to."""
+    run = home / "run"
+    if run.is_symlink():
+        elsewhere = run.readlink()
+        if elsewhere.name.startswith(_ELSEWHERE):
+            shutil.rmtree(elsewhere, ignore_errors=True)
+        run.unlink()
+    shutil.rmtree(run, ignore_errors=True)
 
 
 def take_lock(home: Path) -> None:

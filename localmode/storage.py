@@ -1,32 +1,46 @@
-"""S3: moto answers, the disk remembers. A write is acknowledged when it is on disk."""
+"""S3: for clients over HTTP, for instances in process. A write is acknowledged when it is on disk."""
 
 from __future__ import annotations
 
 import re
-import shutil
-import tempfile
-import threading
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import IO, Any
-from urllib.parse import parse_qs, quote
+from typing import Any
 
+from botocore.model import OperationModel
 from werkzeug.wrappers import Response
-from werkzeug.wsgi import get_input_stream
+from werkzeug.wsgi import ClosingIterator
 
-from localmode.disk import ObjectFiles, StoredObject
-from localmode.services import Services
+from localmode.s3 import answers, rest
+from localmode.s3.body import Body
+from localmode.s3.buckets import BucketOperations, document_operations
+from localmode.s3.files import BucketNotEmpty, NoSuchBucket, ObjectFiles
+from localmode.s3.index import StoredObject, chunks_of
+from localmode.s3.listing import ListOperations
+from localmode.s3.objects import ObjectOperations, Parameters, operations_of, refuse_versions
+from localmode.s3.parts import PartOperations, no_such_upload
+from localmode.s3.uploads import NoSuchUpload, Uploads
+from localmode.settings import ACCOUNT_ID
 from localmode.shapes import ApiError
 
-_SPOOL_BYTES = 1 << 20
-_DEFAULT_TYPE = "binary/octet-stream"
-_KEPT_HEADERS = re.compile(r"content-(type|encoding|language|disposition)|cache-control|expires|x-amz-meta-.*")
-_BUCKET = "([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])"
-_S3_URI = re.compile(f"s3://{_BUCKET}(?:/(.*))?", re.DOTALL)
-_TARGET = re.compile(f"/{_BUCKET}(?:/([^\\0\\n]*))?")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_S3_URI = re.compile(rf"s3://({_BUCKET.pattern})(?:/(.*))?", re.DOTALL)
+_PRIVATE = ("private", "bucket-owner-full-control")
+# What a client may say beside what an operation is about: checked here, by Body, or without meaning in local mode.
+_ALWAYS = {
+    "Bucket",
+    "Key",
+    "ExpectedBucketOwner",
+    "ExpectedSourceBucketOwner",
+    "RequestPayer",
+    "VersionId",
+    "ACL",
+    "ContentLength",
+    "ContentMD5",
+    "BucketKeyEnabled",
+    "EncodingType",
+}
 
 
 class StorageError(Exception):
@@ -44,143 +58,110 @@ def parse_uri(uri: str) -> tuple[str, str]:
 class Storage:
     """S3 for clients (over HTTP) and for instances (in process)."""
 
-    def __init__(self, root: Path, services: Services) -> None:
+    def __init__(self, root: Path, region: str = "us-east-1") -> None:
         root.mkdir(parents=True, exist_ok=True)
         self.files = ObjectFiles(root)
-        self._services = services
-        self._writing = threading.RLock()  # moto's copy and the disk's change together
-        for bucket in self.files.buckets():
-            self._services.call("s3", "PUT", f"/{bucket}", {})
-            for entry in self.files.objects(bucket):
-                self._load(bucket, entry)
+        uploads = Uploads(root / ".uploads", self.files.scratch)
+        self._operations = {
+            **operations_of(ObjectOperations(self.files)),
+            **operations_of(ListOperations(self.files)),
+            **operations_of(PartOperations(self.files, uploads)),
+            **operations_of(BucketOperations(self.files, uploads, region)),
+            **document_operations(self.files),
+        }
 
     def handle(self, environ: dict[str, Any]) -> Response:
-        """Answer one S3 request of a client; a write is on disk before it is answered."""
-        if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
-            return self._services.send("s3", environ)
-        bucket, key = _target(environ)
-        with self._spooled(environ) as body:
-            environ["wsgi.input"] = body
-            environ["wsgi.input_terminated"] = True  # read at once, not piece by piece
-            with self._writing:
-                response = self._services.send("s3", environ)
-                if response.status_code < 300:
-                    self._write_through(environ, bucket, key, body)
-                return response
+        """Answer one S3 request of a client."""
+        target = rest.target_of(environ)
+        try:
+            return self._answer(environ, target)
+        except ApiError as error:
+            failure = error
+        except NoSuchBucket:
+            failure = ApiError("NoSuchBucket", "The specified bucket does not exist", 404)
+        except BucketNotEmpty:
+            failure = ApiError("BucketNotEmpty", "The bucket you tried to delete is not empty", 409)
+        except NoSuchUpload:
+            failure = no_such_upload()
+        return answers.error_answer(failure, target.bucket, target.key)
+
+    def _answer(self, environ: dict[str, Any], target: rest.Target) -> Response:
+        if (target.bucket or target.key) and not _BUCKET.fullmatch(target.bucket):
+            raise ApiError("InvalidBucketName", f"The specified bucket is not valid: {target.bucket[:100]!r}")
+        operation = rest.operation_of(environ, target)
+        if operation.name not in self._operations:
+            raise ApiError("NotImplemented", f"localmode does not implement {operation.name} of S3", 501)
+        perform, known = self._operations[operation.name]
+        given = rest.parameters_of(operation, environ, target)
+        _check(operation.name, given, known | _ALWAYS)
+        body = Body(environ)
+        if (shape := rest.payload_of(operation)) is not None:
+            given |= _document(operation, shape, body)
+        result = perform(given, body)
+        response = answers.answer(operation, result.members, result.status)
+        response.headers.update(result.headers)
+        if (file := result.file) is not None:
+            start, stop = result.span
+            file.seek(start)
+            response.response = ClosingIterator(chunks_of(file, stop - start), file.close)
+            response.direct_passthrough = True  # which closes what it passes, and not the response
+        return response
 
     # What an instance does: list, read, put, delete.
 
     def bucket_exists(self, bucket: str) -> bool:
         """Tell whether there is such a bucket."""
-        return bucket in self.files.buckets()
+        return self.files.has_bucket(bucket)
 
     def objects(self, bucket: str, prefix: str) -> list[StoredObject]:
         """Return the objects under a prefix; raise StorageError where there is no such bucket."""
-        if not self.bucket_exists(bucket):
-            raise StorageError(f"The S3 bucket '{bucket}' does not exist")
-        return self.files.objects(bucket, prefix)
+        with _known_bucket():
+            return self.files.objects(bucket, prefix)
+
+    def get(self, bucket: str, key: str) -> StoredObject | None:
+        """Return one object, None where there is none; raise StorageError where there is no such bucket."""
+        with _known_bucket():
+            return self.files.get(bucket, key)
 
     def put_file(self, bucket: str, key: str, path: Path) -> None:
-        """Upload a file; it is on disk when this returns."""
-        if not self.bucket_exists(bucket):
-            raise StorageError(f"The S3 bucket '{bucket}' does not exist")
-        with path.open("rb") as file:
-            self.files.write(bucket, key, iter(partial(file.read, _SPOOL_BYTES), b""), {})
-        with self._writing:  # moto's copy is of what is on disk by now, whoever wrote that
-            stored = self.files.get(bucket, key)
-            if stored is not None:
-                self._load(bucket, stored)
+        """Upload a file; it is on disk when this returns. Raises StorageError where there is no such bucket."""
+        with _known_bucket(), path.open("rb") as file:
+            self.files.write(bucket, key, chunks_of(file))
 
     def delete(self, bucket: str, key: str) -> None:
-        """Delete an object; one that is not there is no error, as in S3."""
-        with self._writing:
-            self._services.call("s3", "DELETE", _path(bucket, key), {})
-            self._refresh(bucket, key)
-
-    # The two copies.
-
-    def _write_through(self, environ: dict[str, Any], bucket: str, key: str, body: IO[bytes]) -> None:
-        """Bring the disk in line with what moto has just done."""
-        query = _query(environ)
-        if key:
-            if "partNumber" not in query and "uploads" not in query:
-                self._refresh(bucket, key)
-        elif "delete" in query:
-            body.seek(0)  # the answer does not name them if it is to be quiet
-            for deleted in ElementTree.parse(body).iterfind("{*}Object/{*}Key"):
-                self._refresh(bucket, deleted.text or "")
-        elif self._services.call("s3", "HEAD", f"/{bucket}", {}).status_code == 200:
-            self.files.create_bucket(bucket)
-        else:
-            self.files.delete_bucket(bucket)
-
-    def _refresh(self, bucket: str, key: str) -> None:
-        """Copy moto's object to disk, or delete it there; if the disk refuses, moto gets the old one back."""
-        answer = self._services.call("s3", "GET", _path(bucket, key), {})
-        if answer.status_code == 404:
+        """Delete an object, where there is one; raise StorageError where there is no such bucket."""
+        with _known_bucket():
             self.files.delete(bucket, key)
-            return
-        headers = {
-            name.lower(): value
-            for name, value in answer.headers.items()
-            if _KEPT_HEADERS.fullmatch(name.lower()) and (name.lower(), value) != ("content-type", _DEFAULT_TYPE)
-        }
-        try:
-            self.files.write(bucket, key, answer.iter_encoded(), headers)
-        except OSError:
-            old = self.files.get(bucket, key)
-            if old is None:
-                self._services.call("s3", "DELETE", _path(bucket, key), {})
-            else:
-                self._load(bucket, old)
-            raise
-
-    def _load(self, bucket: str, entry: StoredObject) -> None:
-        with entry.path.open("rb") as file:
-            self._put(bucket, entry.key, file, entry.headers)
-
-    def _put(self, bucket: str, key: str, file: IO[bytes], headers: dict[str, str]) -> None:
-        size = file.seek(0, 2)
-        file.seek(0)
-        sent = {"content-type": _DEFAULT_TYPE, **headers, "content-length": str(size)}
-        response = self._services.call("s3", "PUT", _path(bucket, key), sent, body=file)
-        if response.status_code >= 300:
-            raise StorageError(f"s3://{bucket}/{key}: {response.get_data(as_text=True)[:300]}")
-
-    @contextmanager
-    def _spooled(self, environ: dict[str, Any]) -> Iterator[IO[bytes]]:
-        """Take the whole body off the socket first, so that a slow client holds up nobody."""
-        scratch = str(self.files.scratch)
-        with tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES, mode="w+b", dir=scratch) as body:
-            yield self._spool(environ, body)
-
-    def _spool(self, environ: dict[str, Any], body: Any) -> Any:
-        shutil.copyfileobj(get_input_stream(environ), body)
-        environ["CONTENT_LENGTH"] = str(body.tell())
-        environ.pop("HTTP_TRANSFER_ENCODING", None)
-        body.seek(0)
-        return body
 
 
-def _target(environ: dict[str, Any]) -> tuple[str, str]:
-    """Return bucket and key that a request wants to change; raise ApiError for what cannot be changed."""
-    path = environ["PATH_INFO"].encode("latin-1").decode(errors="replace")
-    match = _TARGET.fullmatch(path)
-    if match is None:
-        raise ApiError(
-            "InvalidBucketName", f"{path!r} does not begin with the name of a bucket, or has a NUL or newline"
-        )
-    bucket, key = match[1], match[2] or ""
-    accepted = {"uploads", "uploadId"} if key else {"delete"}
-    method = environ["REQUEST_METHOD"]
-    if method not in ("PUT", "POST", "DELETE") or (method == "POST" and not accepted & _query(environ).keys()):
-        raise ApiError("NotImplemented", f"localmode does not implement {method} of this in S3", 501)
-    return bucket, key
+@contextmanager
+def _known_bucket() -> Iterator[None]:
+    """Say of a missing bucket what a job's FailureReason is to say."""
+    try:
+        yield
+    except NoSuchBucket as error:
+        raise StorageError(f"The S3 bucket '{error}' does not exist") from error
 
 
-def _query(environ: dict[str, Any]) -> dict[str, list[str]]:
-    return parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True)
+def _check(operation: str, given: Parameters, known: set[str]) -> None:
+    """Raise ApiError for what a request asks that local mode does not do; nothing is ignored."""
+    for name, value in given.items():
+        if name not in known and not name.startswith("Checksum") and value != {}:
+            raise ApiError("NotImplemented", f"localmode's S3 does not implement {name} of {operation}", 501)
+    if any(given.get(name, ACCOUNT_ID) != ACCOUNT_ID for name in ("ExpectedBucketOwner", "ExpectedSourceBucketOwner")):
+        raise ApiError("AccessDenied", "Access Denied: the bucket has another owner", 403)
+    if given.get("ACL", "private") not in _PRIVATE:
+        raise ApiError("AccessControlListNotSupported", "The bucket does not allow ACLs")
+    refuse_versions(given)
 
 
-def _path(bucket: str, key: str) -> str:
-    return f"/{bucket}/{quote(key, safe='/~')}"
+def _document(operation: OperationModel, shape: Any, body: Body) -> Parameters:
+    content = body.document()
+    payload = operation.input_shape.serialization["payload"]
+    if not content:
+        if operation.name == "CreateBucket":
+            return {}
+        raise ApiError("MissingRequestBodyError", "Request Body is empty")
+    if shape.type_name == "string":
+        return {payload: content.decode(errors="replace")}
+    return {payload: rest.document_in(content, shape)}

@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
+from localmode.record import Record
 from localmode.spot import AttemptTimes
 
 _NO_CAPACITY = "Insufficient capacity error from EC2 while launching instances, retrying!"
 _FINAL = ("Completed", "Failed", "Stopped")
-DEFAULT_MAX_RUNTIME = 86400
 MAX_FAILURE_REASON = 1024
 
 
@@ -36,38 +35,6 @@ class Instances(Protocol):
 
     def reclaim(self, job: TrainingJob, attempt: int) -> None:
         """SIGTERM, a grace period, SIGKILL, and nothing after it: the attempt ends in `on_lost`."""
-
-
-@dataclass
-class Record:
-    """All that a job is: what the journal keeps. Times are seconds since the epoch."""
-
-    name: str
-    arn: str
-    request: dict[str, Any]
-    created: float
-    status: str = "InProgress"
-    secondary_status: str = "Starting"
-    stop_reason: str = ""
-    failure_reason: str = ""
-    transitions: list[dict[str, Any]] = field(default_factory=list)
-    attempts: list[AttemptTimes] = field(default_factory=list)
-    metrics: dict[str, tuple[float, float]] = field(default_factory=dict)
-    modified: float = 0.0
-    launch_after: float = 0.0
-    retries: int = 0
-    model_artifacts: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the record as JSON-able values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, document: dict[str, Any]) -> Record:
-        """Read what `to_json` gave."""
-        attempts = [AttemptTimes(**attempt) for attempt in document["attempts"]]
-        metrics = {name: (value[0], value[1]) for name, value in document["metrics"].items()}
-        return cls(**{**document, "attempts": attempts, "metrics": metrics})
 
 
 class TrainingJob:
@@ -100,7 +67,7 @@ class TrainingJob:
     @property
     def is_spot(self) -> bool:
         """True for Managed Spot Training."""
-        return bool(self.request.get("EnableManagedSpotTraining"))
+        return self.record.is_spot
 
     @property
     def has_instance(self) -> bool:
@@ -124,19 +91,7 @@ class TrainingJob:
             return min(deadlines, default=None)
 
     def _limits(self) -> list[tuple[float, str]]:
-        """When the job is out of time, and what it is then called."""
-        if self.record.status != "InProgress":
-            return []
-        condition = self.request.get("StoppingCondition", {})
-        limits = []
-        if self.is_spot and "MaxWaitTimeInSeconds" in condition:
-            limits.append((self.record.created + condition["MaxWaitTimeInSeconds"], "MaxWaitTimeExceeded"))
-        if self._running and self.record.attempts[-1].training is not None:
-            now = self._clock()
-            before = sum(attempt.used(now) for attempt in self.record.attempts[:-1])
-            allowed = condition.get("MaxRuntimeInSeconds", DEFAULT_MAX_RUNTIME) - before
-            limits.append(((self.record.attempts[-1].downloading or now) + allowed, "MaxRuntimeExceeded"))
-        return limits
+        return self.record.limits(self._clock()) if self.record.status == "InProgress" else []
 
     # What happens to it.
 

@@ -1,5 +1,6 @@
 """Fixtures for the tests of localmode."""
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -10,6 +11,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 RUNNERS = ["namespace", "rewrite"] if sys.platform == "linux" else ["rewrite"]
+if os.environ.get("TEST_RUNNER") == "docker":  # `make test-docker`
+    RUNNERS = ["docker"]
+else:
+    collect_ignore = ["test_docker.py"]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -20,6 +25,10 @@ def nothing_left_running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
         from local import processes_naming
 
         assert processes_naming(str(tmp_path_factory.getbasetemp())) == []
+    if "docker" in RUNNERS:
+        from local import containers
+
+        assert containers(str(tmp_path_factory.getbasetemp())) == []
 
 
 @pytest.fixture
@@ -40,6 +49,20 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Daemon"]:  # n
 
 
 @pytest.fixture
+def at_daemon(daemon: "Daemon", monkeypatch: pytest.MonkeyPatch) -> Iterator["Daemon"]:  # noqa: F821
+    """The daemon, with every client that this process makes talking to it."""
+    import boto3
+
+    for line in daemon.cli("env").stdout.splitlines():
+        name, equals, value = line.removeprefix("export ").partition("=")
+        if equals:
+            monkeypatch.setenv(name, value.strip("'"))
+    boto3.setup_default_session()
+    yield daemon
+    boto3.DEFAULT_SESSION = None
+
+
+@pytest.fixture
 def new_daemon(tmp_path: Path) -> Iterator[Callable[..., "Daemon"]]:  # noqa: F821
     """Make daemons (not yet started) that the test may kill."""
     from local import Daemon
@@ -57,7 +80,7 @@ def new_daemon(tmp_path: Path) -> Iterator[Callable[..., "Daemon"]]:  # noqa: F8
 
 @pytest.fixture(scope="session")
 def rooms_by_runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], "Rooms"]]:  # noqa: F821
-    """The rooms in this process, one set for each runner; moto, and so S3 and the logs, they share."""
+    """The rooms in this process, one set for each runner; S3 and the logs they share."""
     from local import BUCKET, Rooms
 
     from localmode.logs import Logs
@@ -67,8 +90,7 @@ def rooms_by_runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callab
 
     root = tmp_path_factory.mktemp("rooms")
     services = Services(Settings(home=root))
-    storage = Storage(root / "s3", services)
-    services.call("s3", "PUT", f"/{BUCKET}", {})
+    storage = Storage(root / "s3")
     storage.files.create_bucket(BUCKET)
     logs = Logs(root / "logs", services)
     made: dict[str, Rooms] = {}

@@ -17,21 +17,23 @@ from botocore.config import Config
 from localmode.disk import Journal
 from localmode.jobs import TrainingJobs
 from localmode.logs import Logs
+from localmode.record import Record
 from localmode.runner import LocalInstances
 from localmode.services import Services
 from localmode.settings import Settings
 from localmode.storage import Storage
-from localmode.training import Record, TrainingJob
+from localmode.training import TrainingJob
 
 BUCKET = "sagemaker-us-east-1-123456789012"
 ROLE = "arn:aws:iam::123456789012:role/LocalModeExecutionRole"
 SOON = 30  # seconds; what has not happened by then is a failure
 GRACE = 0.3
+IMAGE = os.environ.get("TEST_IMAGE", "none")  # which only the docker runner needs
 
 
 def job_request(name: str, *command: str, **members: Any) -> dict[str, Any]:
-    """Return a CreateTrainingJob request for a container that runs `command` (at most a shell, no image)."""
-    algorithm = {"TrainingImage": "none", "TrainingInputMode": "File", "ContainerEntrypoint": list(command or ["true"])}
+    """Return a CreateTrainingJob request for a container that runs `command` (at most a shell)."""
+    algorithm = {"TrainingImage": IMAGE, "TrainingInputMode": "File", "ContainerEntrypoint": list(command or ["true"])}
     return {
         "TrainingJobName": name,
         "AlgorithmSpecification": algorithm | members.pop("algorithm", {}),
@@ -84,11 +86,20 @@ class Pipe:
         os.close(self._descriptor)
 
 
+def configure_endpoint(sagemaker: Any, name: str, archive: str) -> None:
+    """Create a model of an archive (S3 URI), and a configuration of one instance of it; both are called `name`."""
+    container = {"Image": "none", "ModelDataUrl": archive}
+    sagemaker.create_model(ModelName=name, PrimaryContainer=container, ExecutionRoleArn=ROLE)
+    variant = {"VariantName": "mine", "ModelName": name, "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
+    sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
+
+
 class Rooms:
     """Storage, logs, instances and jobs in this process, without a daemon around them."""
 
     def __init__(self, home: Path, services: Services, storage: Storage, logs: Logs, runner: str) -> None:
-        settings = Settings(home=home, runner=runner, grace_seconds=GRACE)
+        pipes = ("--volume", f"{home.parents[1]}:{home.parents[1]}")  # of the tests, also in the containers
+        self.settings = settings = Settings(home, runner, GRACE, docker_options=pipes)
         home.mkdir()
         (home / "new").mkdir()
         self.services, self.storage, self.logs = services, storage, logs
@@ -104,12 +115,24 @@ class Rooms:
         """Run a job to its end."""
         return ended(self.create(request))
 
-    def log(self, record: Record) -> list[str]:
-        """Return the lines of a job's log, as CloudWatch Logs has them."""
-        stream = f"{record.name}/algo-1-{int(record.created)}"
+    def log(self, record: Record, host: str = "algo-1") -> list[str]:
+        """Return the lines of the log of one of a job's hosts, as CloudWatch Logs has them."""
+        stream = f"{record.name}/{host}-{int(record.created)}"
         group = "/aws/sagemaker/TrainingJobs"
         answer = self.services.logs("GetLogEvents", logGroupName=group, logStreamName=stream, startFromHead=True)
         return [event["message"] for event in answer["events"]]
+
+
+def put(rooms: Rooms, key: str, content: bytes, tmp_path: Path) -> None:
+    """Store an object in the bucket."""
+    path = tmp_path / "object"
+    path.write_bytes(content)
+    rooms.storage.put_file(BUCKET, key, path)
+
+
+def objects(rooms: Rooms, prefix: str) -> dict[str, bytes]:
+    """Return the objects under a prefix of the bucket, by what follows it."""
+    return {entry.key[len(prefix) :]: entry.path.read_bytes() for entry in rooms.storage.objects(BUCKET, prefix)}
 
 
 def ended(job: TrainingJob) -> Record:
@@ -237,3 +260,10 @@ def processes_naming(text: str) -> list[str]:
         if text.encode() in arguments + environment and int(process.name) != os.getpid():
             found.append(f"{process.name}: {arguments.replace(bytes(1), b' ').decode(errors='replace')}")
     return found
+
+
+def containers(home: str) -> list[str]:
+    """Return the names of all containers, also of those that have ended, of state directories that begin so."""
+    command = ["docker", "ps", "--all", "--filter", "label=localmode", "--format", '{{.Label "localmode"}} {{.Names}}']
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    return [line.rpartition(" ")[2] for line in lines if line.startswith(home)]

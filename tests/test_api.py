@@ -18,11 +18,10 @@ from localmode.checks import check_training_job
 from localmode.shapes import ApiError, compiled, service_model, validate
 from localmode.training import TrainingJob
 
+ARN = "arn:aws:sagemaker:us-east-1:123456789012:"
 SHELL = ("/bin/bash", "-c")
 MODEL = service_model()
 TYPES = {"string": str, "integer": int, "long": int, "boolean": bool, "timestamp": (int, float), "double": (int, float)}
-# AWS leaves it out as long as there is no model, whatever its model says.
-LEFT_OUT = {("DescribeTrainingJobResponse", "ModelArtifacts")}
 
 
 # The checker: what AWS's own model says about an answer
@@ -35,8 +34,10 @@ def faults(shape: Shape, value: Any, path: str = "answer") -> Iterator[str]:
             yield f"{path} is no structure"
             return
         yield from (f"{path}.{name} is unknown" for name in value.keys() - shape.members.keys())
-        missing = [name for name in shape.required_members if name not in value]
-        yield from (f"{path}.{name} is missing" for name in missing if (shape.name, name) not in LEFT_OUT)
+        missing = {name for name in shape.required_members if name not in value}
+        if value.get("TrainingJobStatus") not in (None, "Completed"):
+            missing -= {"ModelArtifacts"}  # AWS leaves it out as long as there is no model, whatever its model says
+        yield from (f"{path}.{name} is missing" for name in sorted(missing))
         for name in shape.members.keys() & value.keys():
             if value[name] == {}:
                 yield f"{path}.{name} is empty, which SDK v3 cannot read"
@@ -117,6 +118,10 @@ def test_every_operation_answers_as_its_model_says(call: Checked, name: str) -> 
     call.daemon.finished(name)
     assert call("DescribeTrainingJob", TrainingJobName=name)["FinalMetricDataList"][0]["Value"] == 0.5
     call("ListTrainingJobs")
+    arn = f"{ARN}training-job/{name}"
+    call("AddTags", ResourceArn=arn, Tags=[{"Key": "c", "Value": "d"}])
+    call("ListTags", ResourceArn=arn)
+    call("DeleteTags", ResourceArn=arn, TagKeys=["a"])
     failing = f"{name}-fails"
     call("CreateTrainingJob", **job_request(failing, "false"))
     call.daemon.finished(failing)
@@ -139,7 +144,8 @@ def test_every_operation_answers_as_its_model_says(call: Checked, name: str) -> 
     call("DeleteEndpoint", EndpointName=name)
     call("DeleteEndpointConfig", EndpointConfigName=name)
     call("DeleteModel", ModelName=name)
-    assert call.operations == set(OPERATIONS)
+    in_service = {"UpdateEndpoint", "UpdateEndpointWeightsAndCapacities"}  # see test_endpoints.py
+    assert call.operations == set(OPERATIONS) - in_service
 
 
 def failed(daemon: Daemon, name: str) -> None:
@@ -205,6 +211,10 @@ def test_no_value_of_any_member_is_an_internal_error(daemon: Daemon, operation: 
         **config("x", "x"),
         "ModelName": "x",
         "EndpointName": "no-such-endpoint",
+        "ResourceArn": ARN + "model/no-such-model",
+        "Tags": [],
+        "TagKeys": ["x"],
+        "DesiredWeightsAndCapacities": [{"VariantName": "x"}],
     }
     shape = MODEL.operation_model(operation).input_shape
     required = {member: good[member] for member in shape.required_members}
@@ -248,7 +258,7 @@ def test_no_value_at_any_depth_of_a_job_is_an_internal_error(rooms_by_runner: Ca
         for value in VALUES:
             try:
                 request = validate("CreateTrainingJob", with_value(good, path, value))
-                check_training_job(request, rooms.storage, rooms.instances.settings)
+                check_training_job(request, rooms.storage, rooms.settings, "namespace")
                 accepted += 1
             except ApiError as error:
                 assert error.code in ("ValidationException", "SerializationException")
@@ -454,7 +464,7 @@ UNSUPPORTED = [
     ({"EnableNetworkIsolation": True}, "EnableNetworkIsolation"),
     ({"AlgorithmSpecification": {"TrainingImage": "x", "TrainingInputMode": "Pipe"}}, "TrainingInputMode Pipe"),
     ({"AlgorithmSpecification": {"TrainingImage": "x", "TrainingInputMode": "FastFile"}}, "TrainingInputMode FastFile"),
-    ({"ResourceConfig": {"InstanceCount": 2}}, "an InstanceCount above 1"),
+    ({"ResourceConfig": {"InstanceCount": 5}}, "an InstanceCount above 4"),
     (
         {
             "ResourceConfig": {
@@ -552,6 +562,8 @@ def listed(daemon: Daemon, **request: Any) -> list[str]:
         ({"CreationTimeAfter": 4e9}, []),
         ({"CreationTimeBefore": 4e9, "LastModifiedTimeAfter": 0}, [0, 1, 2]),
         ({"LastModifiedTimeBefore": 1}, []),
+        ({"WarmPoolStatusEquals": "Available"}, []),
+        ({"TrainingPlanArnEquals": ARN + "training-plan/x"}, []),
     ],
     ids=str,
 )
@@ -627,6 +639,155 @@ def test_what_endpoints_do_not_do_is_refused_by_name(daemon: Daemon, name: str) 
     ):
         message = refusal(daemon.sagemaker.create_endpoint_config, **config(name, name), **{member: value})[1]
         assert message == f"localmode does not do this: {member}. On AWS it would be accepted."
+    request = {"EndpointName": name, "EndpointConfigName": name}
+    deployment = {"AutoRollbackConfiguration": {"Alarms": [{"AlarmName": "x"}]}}
+    for operation in (daemon.sagemaker.create_endpoint, daemon.sagemaker.update_endpoint):
+        assert ": DeploymentConfig." in refusal(operation, **request, DeploymentConfig=deployment)[1]
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [
+        ("ServerlessConfig", {"MemorySizeInMB": 1024, "MaxConcurrency": 1}),
+        ("ManagedInstanceScaling", {"Status": "ENABLED"}),
+        ("RoutingConfig", {"RoutingStrategy": "PREFIX_AWARE"}),
+    ],
+)
+def test_what_variants_do_not_do_is_refused_by_name(daemon: Daemon, name: str, member: str, value: Any) -> None:
+    daemon.sagemaker.create_model(**model(name))
+    (variant,) = config(name, name)["ProductionVariants"]
+    request = {"EndpointConfigName": name, "ProductionVariants": [{**variant, member: value}]}
+    code, message = refusal(daemon.sagemaker.create_endpoint_config, **request)
+    assert (code, message.startswith("localmode does not do this: ")) == ("ValidationException", True)
+
+
+@pytest.mark.parametrize(
+    ("container", "feature"),
+    [
+        ({"Mode": "MultiModel"}, "MultiModel"),
+        ({"MultiModelConfig": {"ModelCacheSetting": "Enabled"}}, "MultiModelConfig"),
+    ],
+)
+def test_what_models_do_not_do_is_refused_by_name(
+    daemon: Daemon, name: str, container: dict[str, Any], feature: str
+) -> None:
+    message = refusal(daemon.sagemaker.create_model, **model(name, **container))[1]
+    assert message == f"localmode does not do this: {feature}. On AWS it would be accepted."
+
+
+def test_variants_need_names_of_their_own_and_instances(daemon: Daemon, name: str) -> None:
+    daemon.sagemaker.create_model(**model(name))
+    (variant,) = config(name, name)["ProductionVariants"]
+    create = daemon.sagemaker.create_endpoint_config
+    assert "of different names" in refusal(create, EndpointConfigName=name, ProductionVariants=[variant] * 2)[1]
+    del variant["InitialInstanceCount"]
+    message = refusal(create, EndpointConfigName=name, ProductionVariants=[variant])[1]
+    assert message == "Production variant all has no InitialInstanceCount"
+
+
+def test_an_endpoint_that_is_not_there_or_has_failed_is_not_updated(daemon: Daemon, name: str) -> None:
+    request = {"EndpointName": name, "EndpointConfigName": name}
+    assert "Could not find endpoint" in refusal(daemon.sagemaker.update_endpoint, **request)[1]
+    daemon.sagemaker.create_model(**model(name))
+    daemon.sagemaker.create_endpoint_config(**config(name, name))
+    daemon.sagemaker.create_endpoint(**request)
+    failed(daemon, name)
+    assert "Cannot update in-progress endpoint" in refusal(daemon.sagemaker.update_endpoint, **request)[1]
+    capacities = [{"VariantName": "other", "DesiredWeight": 1}]
+    message = refusal(
+        daemon.sagemaker.update_endpoint_weights_and_capacities,
+        EndpointName=name,
+        DesiredWeightsAndCapacities=capacities,
+    )[1]
+    assert "has no production variant other" in message
+
+
+# Tags
+
+
+@pytest.fixture(scope="module")
+def tagged(daemon: Daemon) -> dict[str, str]:
+    """The ARN of a resource of each kind, created with the tag made=here."""
+    tags, sagemaker = {"Tags": [{"Key": "made", "Value": "here"}]}, daemon.sagemaker
+    return {
+        "training-job": sagemaker.create_training_job(**job_request("tagged"), **tags)["TrainingJobArn"],
+        "model": sagemaker.create_model(**model("tagged"), **tags)["ModelArn"],
+        "endpoint-config": sagemaker.create_endpoint_config(**config("tagged", "tagged"), **tags)["EndpointConfigArn"],
+        "endpoint": sagemaker.create_endpoint(EndpointName="tagged", EndpointConfigName="tagged", **tags)[
+            "EndpointArn"
+        ],
+    }
+
+
+KINDS = ["training-job", "model", "endpoint-config", "endpoint"]
+
+
+def tags_of(daemon: Daemon, arn: str) -> dict[str, str]:
+    return {tag["Key"]: tag["Value"] for tag in daemon.sagemaker.list_tags(ResourceArn=arn)["Tags"]}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tags_are_added_replaced_listed_and_deleted(daemon: Daemon, tagged: dict[str, str], kind: str) -> None:
+    arn = tagged[kind]
+    assert tags_of(daemon, arn) == {"made": "here"}
+    new = [{"Key": "made", "Value": "there"}, {"Key": "team", "Value": "trees"}]
+    assert daemon.sagemaker.add_tags(ResourceArn=arn, Tags=new)["Tags"] == new
+    daemon.sagemaker.delete_tags(ResourceArn=arn, TagKeys=["made", "no-such-tag"])
+    assert tags_of(daemon, arn) == {"team": "trees"}
+    daemon.sagemaker.delete_tags(ResourceArn=arn, TagKeys=["team"])
+    daemon.sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": "made", "Value": "here"}])
+
+
+def test_tags_outlive_the_daemon(new_daemon: Callable[..., Daemon]) -> None:
+    daemon = new_daemon().start()
+    daemon.sagemaker.create_model(**model("kept"), Tags=[{"Key": "made", "Value": "here"}])
+    daemon.sagemaker.create_training_job(**job_request("kept"))
+    daemon.finished("kept")
+    daemon.sagemaker.add_tags(ResourceArn=f"{ARN}training-job/kept", Tags=[{"Key": "added", "Value": "later"}])
+    daemon.kill()
+    daemon.start()
+    assert tags_of(daemon, f"{ARN}model/kept") == {"made": "here"}
+    assert tags_of(daemon, f"{ARN}training-job/kept") == {"added": "later"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_clients_that_tag_at_once_lose_no_tag(daemon: Daemon, tagged: dict[str, str], kind: str) -> None:
+    keys = [f"at-once-{number}" for number in range(16)]
+    bodies = [{"ResourceArn": tagged[kind], "Tags": [{"Key": key, "Value": ""}]} for key in keys]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda body: daemon.call("AddTags", body), bodies))
+    assert {status for status, _ in answers} == {200}
+    assert set(keys) < tags_of(daemon, tagged[kind]).keys()
+    daemon.sagemaker.delete_tags(ResourceArn=tagged[kind], TagKeys=keys)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (["a", "b", "a"], "Duplicate tag keys: a"),
+        (["aws:x"], "Tag keys that begin with aws: are reserved: aws:x"),
+        ([f"k{number}" for number in range(50)], "at most 50 tags, not 51"),
+    ],
+)
+def test_tags_that_no_resource_may_have_are_refused(
+    daemon: Daemon, tagged: dict[str, str], keys: list[str], message: str
+) -> None:
+    tags = [{"Key": key, "Value": ""} for key in keys]
+    assert message in refusal(daemon.sagemaker.add_tags, ResourceArn=tagged["model"], Tags=tags)[1]
+    assert tags_of(daemon, tagged["model"]) == {"made": "here"}
+
+
+@pytest.mark.parametrize(
+    ("arn", "message"),
+    [
+        (ARN + "model/nobody", "Could not find model"),
+        ("arn:aws:sagemaker:eu-west-1:123456789012:model/tagged", "Could not find model"),
+        (ARN + "domain/d-1", 'localmode keeps no tags of a "domain"'),
+    ],
+)
+def test_an_arn_that_is_not_there_has_no_tags(daemon: Daemon, tagged: dict[str, str], arn: str, message: str) -> None:
+    code, text = refusal(daemon.sagemaker.list_tags, ResourceArn=arn)
+    assert (code, message in text) == ("ValidationException", True)
 
 
 # IAM and STS, as the SDK asks them

@@ -72,6 +72,7 @@ def source_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A job's code, whose requirements ask for a package that lies beside them."""
     folder = tmp_path_factory.mktemp("source")
     shutil.copy(CLIENTS / "train.py", folder)
+    shutil.copy(CLIENTS / "meet.py", folder)
     (folder / "tensorflow.py").touch()  # the toolkit imports TensorFlow for the names of its errors; here it need not
     information = f"{PACKAGE}-1.0.dist-info"
     with zipfile.ZipFile(folder / f"{PACKAGE}-1.0-py3-none-any.whl", "w") as wheel:
@@ -139,6 +140,8 @@ def run_v3(daemon: Daemon, source_dir: Path, inputs: Path) -> list[str]:
             "inputs": {"folder": str(inputs), "one": str(inputs / "one.txt")},
         },
     ]
+    if daemon.environment["LOCALMODE_RUNNER"] != "rewrite":
+        jobs.append({"name": "hosts-", "source_code": code | {"entry_script": "meet.py"}, "hosts": 2})
     for job in jobs[:2]:
         job["checkpoints"] = f"s3://{BUCKET}/checkpoints/{str(job['name'])[:-1]}"
     return follow(daemon, [sys.executable, CLIENTS / "client_v3.py", json.dumps(jobs)], interrupted=2)
@@ -388,6 +391,13 @@ def test_v3_uploads_local_paths_as_channels(v3: list[str]) -> None:
     assert facts(section(v3, "features"))["channels"] == CHANNELS
 
 
+@pytest.mark.skipif(RUNNERS[0] == "rewrite", reason="only Linux gives hosts names of their own")
+def test_v3_trains_on_two_hosts_that_talk_to_each_other_by_name(run: Run) -> None:
+    said = "\n".join(section(run("v3", RUNNERS[0]), "hosts-"))
+    assert "algo-1 of algo-1 algo-2 heard algo-2" in said
+    assert "algo-2 of algo-1 algo-2 heard algo-1" in said
+
+
 def test_v3_installs_requirements_for_that_job_alone(v3: list[str]) -> None:
     assert facts(section(v3, "features"))["package"] is True
     assert facts(section(v3, "by-command"))["package"] is False
@@ -429,12 +439,14 @@ def test_the_toolkit_installs_requirements_for_that_job_alone(v2: list[str]) -> 
     assert find_spec(PACKAGE) is None
 
 
+@pytest.mark.skipif("docker" in RUNNERS, reason="an image brings its own")
 def test_pip_by_any_name_is_the_job_s_own(rooms: Rooms, name: str) -> None:
     names = sorted(path.name for path in Path(sys.executable).parent.glob("pip*"))
     script = 'for each; do grep -q "exec $VIRTUAL_ENV/bin/python3 " "$(command -v "$each")" && echo "$each"; done'
     assert rooms.log(rooms.run(job_request(name, "/bin/bash", "-c", script, "-", *names))) == names
 
 
+@pytest.mark.skipif("docker" in RUNNERS, reason="an image brings its own")
 def test_without_the_toolkit_the_reason_names_what_is_missing(
     rooms: Rooms, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 from conftest import RUNNERS
-from local import SOON, Pipe, processes_naming
+from local import IMAGE, SOON, Pipe, processes_naming
 
-from localmode.runner import spawn
+from localmode.host import spawn
 
 Launcher = subprocess.Popen[bytes]
 Spawn = Callable[..., Launcher]
@@ -27,7 +27,8 @@ def launch(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Spawn]:
 
     def launch(*command: str) -> Launcher:
         environment = {"PATH": os.environ["PATH"], "MARK": str(tmp_path)}
-        started.append(spawn(tmp_path, opt_ml, list(command), environment, request.param == "namespace"))
+        options = ("--volume", f"{tmp_path}:{tmp_path}")
+        started.append(spawn(tmp_path, opt_ml, list(command), environment, request.param, {}, IMAGE, options))
         return started[-1]
 
     yield launch
@@ -57,7 +58,8 @@ def test_the_exit_status_is_the_container_s(launch: Spawn, code: int) -> None:
 
 
 def test_a_container_begins_below_its_directory_with_an_empty_input(launch: Spawn, tmp_path: Path) -> None:
-    assert output(launch("bash", "-c", "cat; ls -d . && pwd -P")).splitlines()[1] in ("/opt/ml", str(tmp_path / "ml"))
+    begins = ["/"] if "docker" in RUNNERS else ["/opt/ml", str(tmp_path / "ml")]  # of an image, what it says
+    assert output(launch("bash", "-c", "cat; ls -d . && pwd -P")).splitlines()[1] in begins
 
 
 def test_k_kills(launch: Spawn, pipe: Pipe) -> None:
@@ -94,15 +96,17 @@ def test_the_end_of_the_leash_ends_everything(launch: Spawn, pipe: Pipe, tmp_pat
     assert processes_naming(f"MARK={tmp_path}") == []
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the namespace runner")
-def test_a_killed_launcher_takes_its_namespace_along(tmp_path: Path, pipe: Pipe) -> None:
-    (tmp_path / "ml").mkdir()
-    command = ["bash", "-c", f"(setsid sleep 600 &) ; echo up > {pipe}; sleep 600; true"]
-    environment = {"PATH": os.environ["PATH"], "MARK": str(tmp_path)}
-    with spawn(tmp_path, tmp_path / "ml", command, environment, True) as launcher:
-        pipe.line()
-        launcher.kill()
-        output(launcher)  # its end: no process holds it any more
+@pytest.mark.skipif(sys.platform != "linux", reason="needs namespaces or a subreaper")
+@pytest.mark.parametrize(("depth", "signal_number"), [(0, signal.SIGKILL), (0, signal.SIGTERM), (1, signal.SIGKILL)])
+def test_a_killed_launcher_takes_everything_along(
+    launch: Spawn, pipe: Pipe, tmp_path: Path, depth: int, signal_number: int
+) -> None:
+    """Whichever of its processes is killed: `depth` 0 is the one that the daemon knows."""
+    launcher = launch("bash", "-c", f"(setsid sleep 600 &) ; trap '' TERM; echo up > {pipe}; sleep 600; true")
+    pipe.line()
+    line = [launcher.pid, int(Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()[0])]
+    os.kill(line[depth], signal_number)
+    output(launcher)  # its end: no process holds it any more
     assert processes_naming(f"MARK={tmp_path}") == []
 
 
@@ -118,7 +122,7 @@ def test_a_container_that_closes_its_output_is_still_waited_for(launch: Spawn, p
 def test_the_entrypoint_is_pid_1_of_its_own_processes(tmp_path: Path) -> None:
     (tmp_path / "ml").mkdir()
     command = ["bash", "-c", "echo $$; ls -d /proc/[0-9]* | wc -l"]
-    with spawn(tmp_path, tmp_path / "ml", command, {"PATH": os.environ["PATH"]}, True) as launcher:
+    with spawn(tmp_path, tmp_path / "ml", command, {"PATH": os.environ["PATH"]}, "namespace", {}) as launcher:
         pid, visible = output(launcher).split()[:2]
     assert pid == "1"
     assert int(visible) <= 4

@@ -158,7 +158,7 @@ def test_a_home_that_cannot_be_made_is_one_clear_line(new_daemon: Make, tmp_path
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("LOCALMODE_RUNNER", "docker"), ("LOCALMODE_GRACE_SECONDS", "-1"), ("LOCALMODE_SPOT_DISCOUNT", "nan")],
+    [("LOCALMODE_RUNNER", "podman"), ("LOCALMODE_GRACE_SECONDS", "-1"), ("LOCALMODE_SPOT_DISCOUNT", "nan")],
 )
 def test_a_setting_that_makes_no_sense_is_one_clear_line(new_daemon: Make, setting: str, value: str) -> None:
     result = new_daemon(**{setting: value}).cli("start")
@@ -211,6 +211,26 @@ def test_a_log_line_cut_off_by_a_kill_damages_no_other(new_daemon: Make) -> None
     daemon.start()
     assert log(daemon, "job") == ["whole"]
     assert path.read_text().endswith('"whole"}\n')
+
+
+def run_directory(daemon: Daemon) -> Path:
+    """Where a daemon over a directory whose name no shell takes keeps its hosts' directories."""
+    return (daemon.home / "run").readlink()
+
+
+def test_what_a_killed_daemon_left_outside_of_its_directory_is_gone_with_the_next(
+    new_daemon: Make, tmp_path: Path, pipe: Pipe
+) -> None:
+    daemon = new_daemon(tmp_path / "a b", TMPDIR=str(tmp_path)).start()
+    daemon.sagemaker.create_training_job(**job_request("lost", *SHELL, f"echo up > {pipe}; sleep 600; true"))
+    pipe.line()
+    left = run_directory(daemon)
+    daemon.kill()
+    assert (left / "lost").is_dir()
+    daemon.start()
+    assert (left.exists(), run_directory(daemon).is_dir()) == (False, True)
+    assert daemon.cli("reset").returncode == 0
+    assert list(tmp_path.glob("localmode-*")) == []
 
 
 # Stopping
@@ -276,7 +296,8 @@ def test_status_without_a_daemon_says_how_to_start_one(new_daemon: Make) -> None
 
 SCRIPT = """
 import boto3
-print(boto3.client("sts").get_caller_identity()["Account"], boto3.client("s3").list_buckets()["Buckets"][0]["Name"])
+buckets = boto3.client("s3").list_buckets(Prefix="sagemaker-")["Buckets"]  # other tests have others
+print(boto3.client("sts").get_caller_identity()["Account"], buckets[0]["Name"])
 """
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from local import BUCKET, Pipe, Rooms, ended, spot_request
+from local import BUCKET, SOON, Pipe, Rooms, ended, spot_request
 
+from localmode import checkpoints
+from localmode.attempt import Attempt
 from localmode.checkpoints import Mirror, contained
-from localmode.runner import Attempt
 from localmode.storage import Storage, StorageError
 
 SHELL = ("/bin/bash", "-c")
@@ -244,6 +245,30 @@ def test_a_job_resumes_from_what_was_mirrored_while_it_ran(rooms: Rooms, name: s
     record = ended(job)
     assert record.status == "Completed"
     assert rooms.log(record) == ["found 1"]
+
+
+def test_a_failure_is_said_once_until_it_is_over(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_file = site.storage.put_file
+    tries: list[str] = []
+    enough = threading.Event()
+
+    def refuse(bucket: str, key: str, path: Path) -> None:
+        tries.append(key)
+        if len(tries) > 3:
+            enough.set()
+        if len(tries) != 3:
+            raise OSError("No space left on device")
+        put_file(bucket, key, path)
+        site.write("a", "another")
+
+    monkeypatch.setattr(site.storage, "put_file", refuse)
+    monkeypatch.setattr(checkpoints, "_INTERVAL_SECONDS", 0.001)
+    site.write("a")
+    mirror = site.mirror()
+    mirror.start()
+    assert enough.wait(SOON)
+    mirror.stop()
+    assert site.said == ["localmode: checkpoints could not be uploaded, trying again: No space left on device"] * 2
 
 
 def test_nothing_is_uploaded_after_the_kill(

@@ -2,8 +2,8 @@
 
     make bench
 
-Rates and latencies are of one run each, side by side with what they are compared with; latencies are those of
-boto3's DescribeTrainingJob, the client's own time included.
+What is compared is measured in turns and in one run; latencies are those of boto3's DescribeTrainingJob, the client's
+own time included.
 """
 
 import io
@@ -26,7 +26,9 @@ import localmode
 from localmode import client
 
 LARGE = 200_000_000
+CHECKPOINT = 500_000_000
 SMALL = 1000
+ROUNDS = 7
 CLIENTS = 8
 SECONDS = 5.0
 
@@ -41,6 +43,7 @@ def main() -> int:
             bucket = state["default_bucket"]
             run(state, "described", ["true"])
             describe_latency(bucket)
+            large_checkpoint(state)
             sustained_rate()
             large_object(bucket, Path(directory))
             small_objects(bucket)
@@ -56,7 +59,7 @@ def sagemaker() -> Any:
     return boto3.client("sagemaker", config=Config(retries={"total_max_attempts": 1}))
 
 
-def run(state: dict[str, Any], name: str, command: list[str]) -> None:
+def run(state: dict[str, Any], name: str, command: list[str], **members: Any) -> None:
     """Submit a job; the last one of a series is waited for by its caller."""
     algorithm = {"TrainingImage": "none", "TrainingInputMode": "File", "ContainerEntrypoint": command}
     sagemaker().create_training_job(
@@ -66,6 +69,7 @@ def run(state: dict[str, Any], name: str, command: list[str]) -> None:
         OutputDataConfig={"S3OutputPath": f"s3://{state['default_bucket']}/bench"},
         ResourceConfig={"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1},
         StoppingCondition={"MaxRuntimeInSeconds": 60},
+        **members,
     )
 
 
@@ -93,6 +97,25 @@ def describe_latency(bucket: str) -> None:
     show(f"DescribeTrainingJob, while {LARGE // 10**6} MB are uploaded", latencies(lambda: not upload.is_alive()))
 
 
+def large_checkpoint(state: dict[str, Any]) -> None:
+    """DescribeTrainingJob while a job's checkpoint goes to S3."""
+    prefix = "bench/large-checkpoint/"
+    script = f"head -c {CHECKPOINT} /dev/urandom > /opt/ml/code/draft; mv /opt/ml/code/draft /opt/ml/checkpoints/whole"
+    where = {"S3Uri": f"s3://{state['default_bucket']}/{prefix}"}
+    run(state, "checkpointed", ["sh", "-c", f"{script}; sleep 60"], CheckpointConfig=where)
+    s3, api = boto3.client("s3"), sagemaker()
+    done = threading.Event()
+
+    def watch() -> None:
+        while not s3.list_objects_v2(Bucket=state["default_bucket"], Prefix=f"{prefix}whole").get("Contents"):
+            time.sleep(0.1)
+        done.set()
+
+    threading.Thread(target=watch).start()
+    show(f"DescribeTrainingJob, with a {CHECKPOINT // 10**6} MB checkpoint", latencies(done.is_set))
+    api.stop_training_job(TrainingJobName="checkpointed")
+
+
 def sustained_rate() -> None:
     """Requests per second of several client processes."""
     code = (
@@ -117,18 +140,25 @@ def put(bucket: str, key: str, body: bytes) -> float:
 
 
 def large_object(bucket: str, scratch: Path) -> None:
-    """PUT and GET against a plain copy with fsync, in the same run."""
+    """PUT and GET against a plain copy with fsync, in turns."""
     body, source = os.urandom(LARGE), scratch / "large"
-    source.write_bytes(body)
-    began = time.perf_counter()
-    subprocess.run(["dd", f"if={source}", f"of={source}.copy", "bs=1M", "conv=fsync", "status=none"], check=True)
-    copy = time.perf_counter() - began
-    written = put(bucket, "large", body)
-    began = time.perf_counter()
-    assert boto3.client("s3").get_object(Bucket=bucket, Key="large")["Body"].read() == body
-    read = time.perf_counter() - began
-    for title, taken in (("copy with fsync", copy), ("S3 PUT", written), ("S3 GET", read)):
-        print(f"{title:<16}{LARGE / taken / 1e6:8.0f} MB/s, {copy / taken:.2f} of the copy")
+    with source.open("wb") as file:
+        file.write(body)
+        os.fsync(file.fileno())
+    taken: dict[str, list[float]] = {"copy with fsync": [], "S3 PUT": [], "S3 GET": []}
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        subprocess.run(["dd", f"if={source}", f"of={source}.copy", "bs=1M", "conv=fsync", "status=none"], check=True)
+        taken["copy with fsync"].append(time.perf_counter() - began)
+        taken["S3 PUT"].append(put(bucket, "large", body))
+        began = time.perf_counter()
+        assert boto3.client("s3").get_object(Bucket=bucket, Key="large")["Body"].read() == body
+        taken["S3 GET"].append(time.perf_counter() - began)
+    for title, times in taken.items():
+        shares = sorted(copy / mine for copy, mine in zip(taken["copy with fsync"], times, strict=True))
+        rate = LARGE / statistics.median(times) / 1e6
+        spread = f"{shares[0]:.2f} to {shares[-1]:.2f}"
+        print(f"{title:<16}{rate:8.0f} MB/s, {statistics.median(shares):.2f} of the copy ({spread})")
 
 
 def small_objects(bucket: str) -> None:

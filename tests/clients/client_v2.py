@@ -5,6 +5,7 @@ Only its clock is not its own: it goes twenty times as fast, for SDK v2 looks ev
 """
 
 import json
+import os
 import sys
 import time
 
@@ -49,7 +50,7 @@ print("names", given["tensorflow"], flush=True)
 tensorflow.fit(job_name=given["tensorflow"])
 print("model", tensorflow.model_data)
 estimator = Estimator(
-    image_uri="none",
+    image_uri=os.environ.get("TEST_IMAGE", "none"),
     source_dir=given["source_dir"],
     hyperparameters=given["hyperparameters"],
     environment={"GREETING": "hello there"},

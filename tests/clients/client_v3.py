@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 
 from sagemaker.core.training.configs import CheckpointConfig, Compute, InputData, SourceCode, StoppingCondition
@@ -11,10 +12,12 @@ from sagemaker.train import ModelTrainer
 def submit(job: dict) -> ModelTrainer:
     spot = "checkpoints" in job
     trainer = ModelTrainer(
-        training_image="none",
+        training_image=os.environ.get("TEST_IMAGE", "none"),
         base_job_name=job["name"],
         source_code=SourceCode(**job["source_code"]),
-        compute=Compute(instance_type="ml.m5.large", instance_count=1, enable_managed_spot_training=spot),
+        compute=Compute(
+            instance_type="ml.m5.large", instance_count=job.get("hosts", 1), enable_managed_spot_training=spot
+        ),
         stopping_condition=StoppingCondition(max_runtime_in_seconds=90, max_wait_time_in_seconds=180 if spot else None),
         checkpoint_config=CheckpointConfig(s3_uri=job["checkpoints"]) if spot else None,
         hyperparameters=job.get("hyperparameters"),

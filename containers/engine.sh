@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Install and start a Docker engine from Debian's packages, as root on Debian, where none answers.
+#
+#     containers/engine.sh
+#
+# It also installs debootstrap, of which containers/image.sh makes its base without a registry. The engine runs until it is
+# stopped: kill "$(cat /run/docker.pid)".
+set -euo pipefail
+if docker info >/dev/null 2>&1; then
+    exit 0
+fi
+if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    echo "no Docker engine answers; start one (this script installs one only as root on Debian)" >&2
+    exit 1
+fi
+log=$(mktemp)
+{ apt-get update -qq &&
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+        docker.io docker-compose debootstrap iptables; } >"$log" 2>&1 || { tail -n 5 "$log" >&2; exit 1; }
+# Where Debian's init runs, the package has started it already.
+docker info >/dev/null 2>&1 || setsid dockerd >"$log" 2>&1 </dev/null &
+for _ in $(seq 150); do
+    if docker info >/dev/null 2>&1; then
+        rm -f "$log"
+        exit 0
+    fi
+    sleep 0.2
+done
+tail -n 5 "$log" >&2
+exit 1

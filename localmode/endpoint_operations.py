@@ -1,0 +1,263 @@
+"""The operations on models, endpoint configurations and endpoints: validate, act, answer."""
+
+from __future__ import annotations
+
+import time
+
+from localmode.checks import check_role
+from localmode.operations import Request, SageMaker, check_tags, operation, page
+from localmode.shapes import ApiError
+
+_UNSUPPORTED = {  # members that must be absent or false, by the structure that has them
+    "Model": ("InferenceExecutionConfig", "EnableNetworkIsolation"),
+    "Container": ("ModelDataSource", "AdditionalModelDataSources", "MultiModelConfig", "InferenceSpecificationName"),
+    "EndpointConfig": (
+        "AsyncInferenceConfig",
+        "DataCaptureConfig",
+        "EnableNetworkIsolation",
+        "ExplainerConfig",
+        "ShadowProductionVariants",
+    ),
+    "Variant": (
+        "AcceleratorPartitionLayouts",
+        "CapacityReservationConfig",
+        "CoreDumpConfig",
+        "InstancePools",
+        "ManagedInstanceScaling",
+        "ServerlessConfig",
+    ),
+    "Endpoint": ("DeploymentConfig",),
+}
+_MOST_VARIANTS = 10  # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateEndpointConfig.html
+_OWN = ("Variants", "Generation", "Update", "Tags", "Running")  # of an endpoint's record, not for Describe
+
+
+def _refuse(structure: str, value: Request) -> None:
+    """Raise ApiError for what localmode does not do; it would be accepted on AWS."""
+    for member in _UNSUPPORTED[structure]:
+        if value.get(member):
+            raise ApiError("ValidationException", f"localmode does not do this: {member}. On AWS it would be accepted.")
+
+
+@operation
+def create_model(sagemaker: SageMaker, request: Request) -> Request:
+    """Register a model: an archive in S3 and the image that serves it."""
+    containers = [
+        *request.get("Containers", []),
+        *([request["PrimaryContainer"]] if "PrimaryContainer" in request else []),
+    ]
+    if len(containers) != 1 or not containers[0].get("ModelDataUrl"):
+        raise ApiError("ValidationException", "localmode serves a model of one container with a ModelDataUrl")
+    _refuse("Model", request)
+    _refuse("Container", containers[0])
+    if containers[0].get("Mode", "SingleModel") != "SingleModel":
+        raise ApiError("ValidationException", "localmode does not do this: MultiModel. On AWS it would be accepted.")
+    if "ExecutionRoleArn" in request:
+        check_role(request["ExecutionRoleArn"], sagemaker.trusts_sagemaker)
+    entry = {"EnableNetworkIsolation": False, **request, "Tags": check_tags(request)}
+    return {"ModelArn": sagemaker.models.add(request["ModelName"], entry)}
+
+
+@operation
+def describe_model(sagemaker: SageMaker, request: Request) -> Request:
+    """Tell all about a model."""
+    return sagemaker.models.get(request["ModelName"])
+
+
+@operation
+def list_models(sagemaker: SageMaker, request: Request) -> Request:
+    """List models."""
+    members = ("ModelName", "ModelArn", "CreationTime")
+    summaries = [{member: entry[member] for member in members} for entry in sagemaker.models.all()]
+    return page(request, summaries, "Models", "Model")
+
+
+@operation
+def delete_model(sagemaker: SageMaker, request: Request) -> Request:
+    """Forget a model; its archive stays in S3."""
+    sagemaker.models.delete(request["ModelName"])
+    return {}
+
+
+@operation
+def create_endpoint_config(sagemaker: SageMaker, request: Request) -> Request:
+    """Register an endpoint configuration."""
+    _refuse("EndpointConfig", request)
+    names = [variant["VariantName"] for variant in request["ProductionVariants"]]
+    if len(names) > _MOST_VARIANTS or len(set(names)) < len(names):
+        raise ApiError(
+            "ValidationException", f"An endpoint has at most {_MOST_VARIANTS} production variants, of different names"
+        )
+    for variant in request["ProductionVariants"]:
+        _check_variant(sagemaker, variant)
+    entry = {**request, "Tags": check_tags(request)}
+    return {"EndpointConfigArn": sagemaker.configs.add(request["EndpointConfigName"], entry)}
+
+
+def _check_variant(sagemaker: SageMaker, variant: Request) -> None:
+    name = variant["VariantName"]
+    _refuse("Variant", variant)
+    for member in ("ModelName", "InstanceType", "InitialInstanceCount"):
+        if member not in variant:
+            raise ApiError("ValidationException", f"Production variant {name} has no {member}")
+    if variant.get("RoutingConfig", {}).get("RoutingStrategy") == "PREFIX_AWARE":
+        raise ApiError("ValidationException", "localmode does not do this: PREFIX_AWARE. On AWS it would be accepted.")
+    sagemaker.models.get(variant["ModelName"])
+
+
+@operation
+def describe_endpoint_config(sagemaker: SageMaker, request: Request) -> Request:
+    """Tell all about an endpoint configuration."""
+    return sagemaker.configs.get(request["EndpointConfigName"])
+
+
+@operation
+def list_endpoint_configs(sagemaker: SageMaker, request: Request) -> Request:
+    """List endpoint configurations."""
+    members = ("EndpointConfigName", "EndpointConfigArn", "CreationTime")
+    summaries = [{member: entry[member] for member in members} for entry in sagemaker.configs.all()]
+    return page(request, summaries, "EndpointConfigs", "EndpointConfig")
+
+
+@operation
+def delete_endpoint_config(sagemaker: SageMaker, request: Request) -> Request:
+    """Forget an endpoint configuration."""
+    sagemaker.configs.delete(request["EndpointConfigName"])
+    return {}
+
+
+# Endpoints
+
+
+@operation
+def create_endpoint(sagemaker: SageMaker, request: Request) -> Request:
+    """Start a model server; DescribeEndpoint says when it is InService."""
+    _refuse("Endpoint", request)
+    name = request["EndpointName"]
+    arn = sagemaker.settings.arn("endpoint", name)
+    now = time.time()
+    record = {
+        "EndpointName": name,
+        "EndpointArn": arn,
+        "EndpointConfigName": request["EndpointConfigName"],
+        "CreationTime": now,
+        "LastModifiedTime": now,
+        "Variants": _variants(sagemaker, request["EndpointConfigName"]),
+        "Tags": check_tags(request),
+    }
+    if not sagemaker.endpoints.create(record):
+        raise ApiError("ValidationException", f'Cannot create already existing endpoint "{arn}".')
+    return {"EndpointArn": arn}
+
+
+def _variants(sagemaker: SageMaker, config_name: str) -> list[Request]:
+    """Return the variants of a configuration as a fleet takes them, with all that it needs to start them."""
+    variants = []
+    for variant in sagemaker.configs.get(config_name)["ProductionVariants"]:
+        model = sagemaker.models.get(variant["ModelName"])
+        container = model.get("PrimaryContainer") or model["Containers"][0]
+        variants.append(
+            {
+                "VariantName": variant["VariantName"],
+                "ModelDataUrl": container["ModelDataUrl"],
+                "Environment": container.get("Environment", {}),
+                "Weight": float(variant.get("InitialVariantWeight", 1.0)),
+                "InstanceCount": variant["InitialInstanceCount"],
+                "Routing": variant.get("RoutingConfig", {}).get("RoutingStrategy", "RANDOM"),
+            }
+        )
+    return variants
+
+
+@operation
+def update_endpoint(sagemaker: SageMaker, request: Request) -> Request:
+    """Start servers for another configuration; the old ones serve until the new ones are up."""
+    _refuse("Endpoint", request)
+    record = _endpoint(sagemaker, request["EndpointName"])
+    variants = _variants(sagemaker, request["EndpointConfigName"])
+    if request.get("RetainAllVariantProperties"):
+        lost = {each["VariantPropertyType"] for each in request.get("ExcludeRetainedVariantProperties", [])}
+        old = {variant["VariantName"]: variant for variant in record["Variants"]}
+        for variant in variants:
+            for member, kind in (("Weight", "DesiredWeight"), ("InstanceCount", "DesiredInstanceCount")):
+                if kind not in lost and variant["VariantName"] in old:
+                    variant[member] = old[variant["VariantName"]][member]
+    sagemaker.endpoints.update(request["EndpointName"], request["EndpointConfigName"], variants, fresh=True)
+    return {"EndpointArn": record["EndpointArn"]}
+
+
+@operation
+def update_endpoint_weights_and_capacities(sagemaker: SageMaker, request: Request) -> Request:
+    """Give variants other weights and instance counts."""
+    record = _endpoint(sagemaker, request["EndpointName"])
+    variants = {variant["VariantName"]: dict(variant) for variant in record["Variants"]}
+    for desired in request["DesiredWeightsAndCapacities"]:
+        variant = variants.get(desired["VariantName"])
+        if variant is None:
+            raise ApiError(
+                "ValidationException",
+                f'Endpoint "{record["EndpointArn"]}" has no production variant {desired["VariantName"]}.',
+            )
+        if desired.get("ServerlessUpdateConfig") or desired.get("DesiredInstanceCount") == 0:
+            raise ApiError("ValidationException", f"Production variant {desired['VariantName']} needs an instance.")
+        variant["Weight"] = float(desired.get("DesiredWeight", variant["Weight"]))
+        variant["InstanceCount"] = desired.get("DesiredInstanceCount", variant["InstanceCount"])
+    sagemaker.endpoints.update(
+        request["EndpointName"], record["EndpointConfigName"], list(variants.values()), fresh=False
+    )
+    return {"EndpointArn": record["EndpointArn"]}
+
+
+@operation
+def describe_endpoint(sagemaker: SageMaker, request: Request) -> Request:
+    """Tell all about an endpoint."""
+    record = _endpoint(sagemaker, request["EndpointName"])
+    answer = {key: value for key, value in record.items() if key not in _OWN}
+    update = record.get("Update", record)
+    scaled = update if update["Generation"] == record["Generation"] else record
+    desired = {variant["VariantName"]: variant for variant in scaled["Variants"]}
+    answer["ProductionVariants"] = [
+        {
+            "VariantName": name,
+            "CurrentWeight": variant["Weight"],
+            "DesiredWeight": desired[name]["Weight"],
+            "CurrentInstanceCount": record["Running"][name],
+            "DesiredInstanceCount": desired[name]["InstanceCount"],
+        }
+        for variant in record["Variants"]
+        for name in [variant["VariantName"]]
+    ]
+    if update is not scaled:
+        answer["PendingDeploymentSummary"] = {
+            "EndpointConfigName": update["EndpointConfigName"],
+            "StartTime": record["LastModifiedTime"],
+        }
+    return answer
+
+
+@operation
+def list_endpoints(sagemaker: SageMaker, request: Request) -> Request:
+    """List endpoints."""
+    members = ("EndpointName", "EndpointArn", "CreationTime", "LastModifiedTime", "EndpointStatus")
+    summaries = [
+        {member: record[member] for member in members}
+        for record in sagemaker.endpoints.all()
+        if request.get("StatusEquals") in (None, record["EndpointStatus"])
+    ]
+    return page(request, summaries, "Endpoints", "Endpoint")
+
+
+@operation
+def delete_endpoint(sagemaker: SageMaker, request: Request) -> Request:
+    """Stop the model server and forget the endpoint."""
+    _endpoint(sagemaker, request["EndpointName"])
+    sagemaker.endpoints.delete(request["EndpointName"])
+    return {}
+
+
+def _endpoint(sagemaker: SageMaker, name: str) -> Request:
+    record = sagemaker.endpoints.get(name)
+    if record is None:
+        arn = sagemaker.settings.arn("endpoint", name)
+        raise ApiError("ValidationException", f'Could not find endpoint "{arn}".')
+    return record
