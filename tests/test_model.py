@@ -145,6 +145,24 @@ def test_normalization_is_that_of_keras(model: Any) -> None:
     assert fused.moving_variance.numpy() == pytest.approx(plain.moving_variance.numpy(), rel=1e-3)
 
 
+def test_adam_is_that_of_keras(model: Any) -> None:
+    random = np.random.default_rng(0)
+    start, gradients = random.normal(size=(6, 5)), random.normal(size=(4, 6, 5))
+    results = []
+    for kind in (model.FusedAdam, model.keras.optimizers.Adam):
+        variable = model.keras.Variable(start, dtype="float32")
+        optimizer = kind(0.1)
+        for gradient in gradients:
+            optimizer.apply([model.tf.constant(gradient, model.tf.float32)], [variable])
+        results.append((variable.numpy(), *(value.numpy() for value in optimizer.variables)))
+    for fused, plain in zip(*results, strict=True):
+        assert fused == pytest.approx(plain, rel=1e-5, abs=1e-5)
+
+
+def test_a_checkpoint_tells_with_what_libraries_it_was_made(model: Any) -> None:
+    assert {"cores", "processor", "tensorflow", "keras", "numpy"} <= model.environment().keys()
+
+
 def test_tensorboard_has_every_epoch_once_however_often_it_is_written(model: Any, tmp_path: Path) -> None:
     rows = [Epoch(epoch=n, step=6 * n, loss=n, accuracy=0.1, val_loss=2 * n, val_accuracy=0.2) for n in (1, 2)]
     for done in (rows[:1], rows):

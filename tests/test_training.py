@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from localmode.record import Record
 from localmode.spot import billable_seconds, training_seconds
-from localmode.training import MAX_FAILURE_REASON, Record, TrainingJob
+from localmode.training import MAX_FAILURE_REASON, TrainingJob
 
 UNINTERRUPTED = ["Starting", "Downloading", "Training", "Uploading", "Completed"]
 BEGUN = ["Starting", "Downloading", "Training"]
