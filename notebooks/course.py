@@ -4,10 +4,12 @@
     python notebooks/course.py -p mode aws             # in your AWS account
     python notebooks/course.py -p epochs 40 --only 01
 
-Executed notebooks go to build/. A parameter goes to every notebook that has it; one that none has is refused.
+Executed notebooks go to build/, with pages to read them on: build/index.html. A parameter goes to every notebook
+that has it; one that none has is refused.
 """
 
 import argparse
+import ast
 import json
 import logging
 import re
@@ -15,28 +17,30 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import papermill
 from papermill.exceptions import PapermillExecutionError
 
+import pages
+
 NOTEBOOKS = Path(__file__).parent
 _OF_NO_INTEREST = re.compile(r"(Executing|Ending) (Cell|notebook)|(Input|Output) Notebook|Working directory")
 
 
-class UnknownParameterError(ValueError):
-    """A parameter that no notebook has; papermill itself would let it pass."""
+class ParameterError(ValueError):
+    """A parameter that no notebook has, or a notebook without parameters; papermill itself lets both pass."""
 
 
-def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> float:
-    """Run one notebook with those of the parameters that it has; return the seconds it took.
+def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> None:
+    """Run one notebook with those of the parameters that it has.
 
     Raises papermill's PapermillExecutionError when a cell fails; the executed copy is kept.
     """
     known = papermill.inspect_notebook(str(notebook))
     output.parent.mkdir(parents=True, exist_ok=True)
-    began = time.monotonic()
     papermill.execute_notebook(
         str(notebook),
         str(output),
@@ -45,17 +49,41 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> float:
         log_output=True,
         progress_bar=False,
     )
-    return time.monotonic() - began
 
 
-def refuse_unknown(parameters: dict[str, Any], notebooks: list[Path]) -> None:
-    """Raise UnknownParameterError for a parameter that none of the notebooks has."""
-    known = {name for notebook in notebooks for name in papermill.inspect_notebook(str(notebook))}
-    unknown = sorted(set(parameters) - known)
+def check(parameters: dict[str, Any], notebooks: list[Path]) -> dict[str, Any]:
+    """Return the parameters of a run, with the notebooks' defaults for those not given.
+
+    Raises ParameterError for a parameter that none of the notebooks has, and for a notebook without any.
+    """
+    defaults: dict[str, Any] = {}
+    for notebook in notebooks:
+        own = papermill.inspect_notebook(str(notebook))
+        if not own:
+            raise ParameterError(f"{notebook.name} has no cell tagged `parameters` with assignments in it")
+        defaults |= {name: ast.literal_eval(parameter["default"]) for name, parameter in own.items()}
+    unknown = sorted(set(parameters) - set(defaults))
     if unknown:
-        raise UnknownParameterError(
-            f"no notebook has a parameter {', '.join(unknown)}; there are {', '.join(sorted(known))}"
+        raise ParameterError(
+            f"no notebook has a parameter {', '.join(unknown)}; there are {', '.join(sorted(defaults))}"
         )
+    return {**defaults, **parameters}
+
+
+def run(notebooks: list[Path], parameters: dict[str, Any], directory: Path) -> list[pages.Run]:
+    """Run notebooks in order until one fails; return what became of those that ran."""
+    runs: list[pages.Run] = []
+    for notebook in notebooks:
+        copy, began, failed = directory / notebook.name, time.monotonic(), False
+        try:
+            execute(notebook, copy, parameters)
+        except PapermillExecutionError as error:
+            print(f"\n{error}\nThe executed copy is {copy}", file=sys.stderr)
+            failed = True
+        runs.append(pages.Run(copy, time.monotonic() - began, failed))
+        if failed:
+            break
+    return runs
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -67,20 +95,29 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     notebooks = sorted(NOTEBOOKS.glob(f"{options.only or '0'}*.ipynb"))
     parameters = {name: _value(text) for name, text in options.parameter}
-    _show_outputs()
     try:
-        refuse_unknown(parameters, notebooks)
-        with _daemon_left_as_found() if parameters.get("mode") != "aws" else nullcontext():
-            seconds = {path.stem: execute(path, options.output / path.name, parameters) for path in notebooks}
-    except UnknownParameterError as error:
+        settings = check(parameters, notebooks)
+    except ParameterError as error:
         parser.error(str(error))
-    except PapermillExecutionError as error:
-        print(f"\n{error}\nThe executed copy is in {options.output}", file=sys.stderr)
-        return 1
-    for stem, taken in seconds.items():
-        print(f"{stem:<28}{taken:6.1f} s")
-    print(f"{'together':<28}{sum(seconds.values()):6.1f} s   executed notebooks: {options.output}")
-    return 0
+    _show_outputs()
+    began = datetime.now(UTC)
+    with _daemon_left_as_found() if settings["mode"] == "local" else nullcontext():
+        runs = run(notebooks, parameters, options.output)
+        succeeded = not runs[-1].failed
+        jobs = _training_jobs(began, settings) if succeeded else []
+    index = pages.write(options.output, runs, jobs)
+    for one in runs:
+        print(f"{one.copy.stem:<28}{one.seconds:6.1f} s{'   failed' if one.failed else ''}")
+    print(f"{'together':<28}{sum(one.seconds for one in runs):6.1f} s   to read: {index}")
+    return 0 if succeeded else 1
+
+
+def _training_jobs(since: datetime, settings: dict[str, Any]) -> list[dict[str, Any]]:
+    if settings["mode"] == "local":
+        import localmode
+
+        localmode.start()  # joins the notebooks' daemon
+    return pages.training_jobs(since, settings["prefix"])
 
 
 @contextmanager

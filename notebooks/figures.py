@@ -53,16 +53,20 @@ PANELS = (
     ("val_accuracy", "Validation accuracy (%)", 100),
 )
 
-# SecondaryStatus: the colour and the hatch of a bar, in the order of the legend.
+# SecondaryStatus, and the parts of Training: the colour and the hatch of a bar, in the order of the legend.
 LASTING = {
     "Starting": (GREY, ""),
     "Downloading": (SKY, "////"),
+    "Script starts": (BLUE, "...."),
     "Training": (BLUE, ""),
+    "Work lost": (ORANGE, "xxx"),
     "Interrupted": (VERMILION, "xxx"),
     "Stopping": (PURPLE, "\\\\\\\\"),
     "Uploading": (YELLOW, ""),
 }
 OTHER = (GREY, "....")  # statuses that SageMaker no longer uses, or has added since
+# SecondaryStatus: those in which a job has an instance that is charged.
+CHARGED = ("Downloading", "Training", "Uploading")
 # SecondaryStatus: the colour and the marker of the moment in which a job ended.
 FINAL = {
     "Completed": (GREEN, "D"),
@@ -137,6 +141,57 @@ def status_timeline(jobs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     ]
     columns = 6 if len(entries) <= 6 else 4  # as many as fit
     figure.legend(handles=entries, loc="outside lower center", ncols=columns, fontsize=9, handlelength=1.5)
+    return figure
+
+
+def cost_curves(jobs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
+    """Show the billable seconds of up to three trainings over the time since each was created.
+
+    jobs maps a name to what DescribeTrainingJob says of its jobs, one after another. The cost of a job is spread
+    evenly over the time that it had an instance, so that each curve ends at its BillableTimeInSeconds.
+    """
+    figure, axes = _subplots(7.8, 3)
+    axis: Axes = axes[0, 0]
+    for (name, descriptions), (colour, line) in zip(jobs.items(), CURVES[: len(jobs)], strict=True):
+        created = descriptions[0]["CreationTime"]
+        seconds, cost = [0.0], [0.0]
+        for description in descriptions:
+            used = [status for status in description["SecondaryStatusTransitions"] if status["Status"] in CHARGED]
+            total = sum((status["EndTime"] - status["StartTime"]).total_seconds() for status in used)
+            for status in used:
+                share = (status["EndTime"] - status["StartTime"]).total_seconds() / (total or 1)
+                seconds += [(status[side] - created).total_seconds() for side in ("StartTime", "EndTime")]
+                cost += [cost[-1], cost[-1] + share * description["BillableTimeInSeconds"]]
+        axis.plot(seconds, cost, line, color=colour, lw=2, label=name)
+        axis.plot(seconds[-1], cost[-1], "D", color=colour, markeredgecolor=BLACK)
+        axis.annotate(f"{cost[-1]:.0f}", (seconds[-1], cost[-1]), (6, 4), textcoords="offset points")
+    axis.set(xlabel="Seconds since the job was created", ylabel="Billable seconds so far")
+    axis.set_xlim(left=0)
+    axis.set_ylim(bottom=0)
+    axis.margins(x=0.06, y=0.12)
+    axis.grid()
+    axis.legend(loc="upper left", handlelength=4)
+    return figure
+
+
+def latencies(seconds: Mapping[str, Sequence[float]]) -> Figure:
+    """Show how long requests took, a histogram for each kind of them, on one axis of time.
+
+    seconds maps a kind of request to the time that each request of it took. What took more than three times the
+    largest median is in the last bar: one slow request would press all others into one.
+    """
+    milliseconds = {kind: 1000 * np.asarray(times) for kind, times in seconds.items()}
+    bars = np.linspace(0, 3 * max(np.median(times) for times in milliseconds.values()), 51)
+    figure, axes = _subplots(7.8, 1.7 * len(seconds), rows=len(seconds))
+    for axis, (kind, times), (colour, _) in zip(axes[:, 0], milliseconds.items(), CURVES, strict=False):
+        half, nearly_all = np.percentile(times, [50, 99])
+        axis.hist(np.minimum(times, bars[-1]), bins=bars, color=colour, edgecolor=WHITE, linewidth=0.5)
+        axis.axvline(half, color=BLACK, lw=1.5)
+        axis.set(
+            title=f"{kind}: half below {half:.1f} ms (the line), 99 % below {nearly_all:.1f} ms", ylabel="Requests"
+        )
+        axis.set_xlim(0, bars[-1])
+    axes[-1, 0].set_xlabel("Milliseconds from request to answer (last bar: that or more)")
     return figure
 
 

@@ -33,8 +33,13 @@ def normalize(notebook: Any) -> Any:
         if cell.cell_type == "code":
             count += 1
             cell.execution_count = count
-            cell.outputs = _merge_streams([_normalize_output(output, count) for output in cell.outputs])
+            cell.outputs = merge_streams([_normalize_output(output, count) for output in cell.outputs])
     return nbformat.from_dict(notebook)
+
+
+def normalized(path: Path) -> str:
+    """Return the text of a notebook file in the committed form."""
+    return str(nbformat.writes(normalize(nbformat.read(path, as_version=4)))) + "\n"
 
 
 def _normalize_output(output: Any, count: int) -> Any:
@@ -48,7 +53,7 @@ def _normalize_output(output: Any, count: int) -> Any:
     return output
 
 
-def _merge_streams(outputs: list[Any]) -> list[Any]:
+def merge_streams(outputs: list[Any]) -> list[Any]:
     """Join what was printed in several pieces."""
     merged: list[Any] = []
     for output in outputs:
@@ -73,11 +78,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     changed = []
     for path in sorted(NOTEBOOKS.glob("0*.ipynb")):
-        normalized = nbformat.writes(normalize(nbformat.read(options.source / path.name, as_version=4))) + "\n"
-        if normalized != path.read_text():
+        text = normalized(options.source / path.name)
+        if text != path.read_text():
             changed.append(path.name)
             if not options.check:
-                path.write_text(normalized)
+                path.write_text(text)
     print(
         "\n".join(f"{name}: {'not normalised' if options.check else 'normalised'}" for name in changed) or "unchanged"
     )

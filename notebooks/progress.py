@@ -1,4 +1,4 @@
-"""What a training job or an endpoint is doing, as it happens: plain boto3, on AWS as in local mode.
+"""What a process, a training job or an endpoint is doing, as it happens: plain boto3, on AWS as in local mode.
 
 description = progress.follow("my-training-job")    # prints until the job is over
 lines = progress.log_lines("my-training-job")
@@ -6,19 +6,25 @@ lines = progress.log_lines("my-training-job")
 
 import io
 import re
+import shutil
+import subprocess
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
 import boto3
+import numpy as np
 
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 WORTH_SHOWING = (
     r"^(epoch=\d*[05] |resumed from|no checkpoint found|final_weights_sha256="  # a training as it should be
     r"|skipped|best epoch|warning|WARNING|SIGTERM)"
 )
+_GOES_ON = re.compile(r"^(?:epoch=.*|resumed from .*|no checkpoint found.*)\bstep[ =](\d+)")
 
 
 class TrainingFailed(RuntimeError):
@@ -87,9 +93,69 @@ def follow(training_job_name: str, show: str = WORTH_SHOWING, poll_seconds: floa
         time.sleep(poll_seconds)
 
 
+def wait_for_line(training_job_name: str, pattern: str, poll_seconds: float = 0.2) -> None:
+    """Wait until a line of a job's log matches, and print it; raise TrainingFailed if the job ends before."""
+    sagemaker, reader = boto3.client("sagemaker"), LogReader(training_job_name)
+    print(f"waiting for {training_job_name}", flush=True)
+    while True:
+        job = sagemaker.describe_training_job(TrainingJobName=training_job_name)
+        for _, line in reader.new_lines():
+            if re.search(pattern, line):
+                print(f"    {line}", flush=True)
+                return
+        if job["TrainingJobStatus"] != "InProgress":
+            raise TrainingFailed(_explain(job))
+        time.sleep(poll_seconds)
+
+
 def _explain(job: dict[str, Any]) -> str:
-    last = "\n".join(f"    {line}" for line in log_lines(job["TrainingJobName"])[-10:])
-    return f"{job['TrainingJobName']}: {job.get('FailureReason', 'no reason given')}\nThe log ends with\n{last}"
+    """Return why a job failed, and the last lines that its script printed (or the driver, where none began)."""
+    lines = log_lines(job["TrainingJobName"])
+    began = max((number + 1 for number, line in enumerate(lines) if line.startswith("Executing command:")), default=0)
+    ended = (number for number, line in enumerate(lines) if line.startswith("Command failed with exit code"))
+    last = "\n".join(f"    {line}" for line in lines[began : next(ended, None)][-10:])
+    reason = job.get("FailureReason", f"no reason given, {job['SecondaryStatus']}")
+    return f"{job['TrainingJobName']}: {reason}\nThe log of the script ends with\n{last}"
+
+
+def phases(job: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a finished job's SecondaryStatusTransitions with what its log tells about each Training.
+
+    "Script starts" lasts until train.py says from where it goes on. "Work lost" is what was trained after the
+    checkpoint from which the next attempt goes on; when it began is read off the epochs' lines.
+    """
+    lines = list(LogReader(job["TrainingJobName"]).new_lines())
+    steps = [(moment / 1000, int(match[1])) for moment, line in lines if (match := _GOES_ON.search(line))]
+    divided: list[dict[str, Any]] = []
+    for transition in job["SecondaryStatusTransitions"]:
+        if transition["Status"] == "Training" and "EndTime" in transition:
+            divided += _divided(transition, steps)
+        else:
+            divided.append(transition)
+    return divided
+
+
+def _divided(training: dict[str, Any], steps: list[tuple[float, int]]) -> list[dict[str, Any]]:
+    """Divide one Training; `steps` are the moments at which the job's log names a step."""
+    start, end = training["StartTime"].timestamp(), training["EndTime"].timestamp()
+    here = [(moment, step) for moment, step in steps if start <= moment <= end]
+    if not here:
+        return [{**training, "Status": "Script starts"}]
+    lost = end
+    if after := [step for moment, step in steps if moment > end]:  # the next attempt goes on from its first
+        moments, reached = zip(*here, strict=True)
+        lost = float(np.interp(after[0], reached, moments)) if after[0] < reached[-1] else end
+    borders = [start, here[0][0], max(here[0][0], lost), end]
+    return [
+        {
+            **training,
+            "Status": status,
+            "StartTime": datetime.fromtimestamp(begin, UTC),
+            "EndTime": datetime.fromtimestamp(until, UTC),
+        }
+        for status, begin, until in zip(("Script starts", "Training", "Work lost"), borders, borders[1:], strict=False)
+        if until > begin
+    ]
 
 
 def follow_endpoint(endpoint_name: str, poll_seconds: float = 1.0) -> None:
@@ -105,6 +171,36 @@ def follow_endpoint(endpoint_name: str, poll_seconds: float = 1.0) -> None:
         if last == "Failed":
             raise RuntimeError(f"{endpoint_name}: {endpoint.get('FailureReason', 'no reason given')}")
         time.sleep(poll_seconds)
+
+
+def newest_job(name_contains: str) -> dict[str, Any]:
+    """Return the description of the newest completed job with these characters in its name, {} if there is none."""
+    sagemaker = boto3.client("sagemaker")
+    found = sagemaker.list_training_jobs(
+        NameContains=name_contains, StatusEquals="Completed", SortBy="CreationTime", SortOrder="Descending"
+    )["TrainingJobSummaries"]
+    return dict(sagemaker.describe_training_job(TrainingJobName=found[0]["TrainingJobName"])) if found else {}
+
+
+def saved_step(training_job_name: str) -> int:
+    """Return the highest step of the checkpoints that a job has in S3: what would survive. 0 if it has none."""
+    job = boto3.client("sagemaker").describe_training_job(TrainingJobName=training_job_name)
+    location = urlparse(job["CheckpointConfig"]["S3Uri"])
+    pages = boto3.client("s3").get_paginator("list_objects_v2")
+    found = pages.paginate(Bucket=location.netloc, Prefix=location.path.lstrip("/")).search("Contents[].Key")
+    return newest_step(key for key in found if key)
+
+
+def wait_for_checkpoint(training_job_name: str, after_step: int, poll_seconds: float = 0.2) -> None:
+    """Wait until a checkpoint beyond a step is in S3; raise TrainingFailed if the job ends before."""
+    sagemaker = boto3.client("sagemaker")
+    print(f"waiting for a checkpoint beyond step {after_step} in S3", flush=True)
+    while (step := saved_step(training_job_name)) <= after_step:
+        job = sagemaker.describe_training_job(TrainingJobName=training_job_name)
+        if job["TrainingJobStatus"] != "InProgress":
+            raise TrainingFailed(_explain(job))
+        time.sleep(poll_seconds)
+    print(f"checkpoints in S3 up to step {step}", flush=True)
 
 
 def output_file(job: dict[str, Any], name: str) -> bytes:
@@ -126,3 +222,34 @@ def logged_value(training_job_name: str, field: str) -> str:
     if not found:
         raise LookupError(f"no line with {field}= in the log of {training_job_name}")
     return found[-1]
+
+
+def run(command: Sequence[str], until: str = "$^") -> tuple[list[str], "subprocess.Popen[str]"]:
+    """Run a process of this machine, print the lines that follow would print, and return all of them.
+
+    It returns when the process has closed its output, or after a line that matches `until`.
+    """
+    print(f"{Path(command[1]).name} starts", flush=True)
+    process, lines = subprocess.Popen(command, stdout=subprocess.PIPE, text=True), []
+    assert process.stdout is not None
+    for line in process.stdout:
+        lines.append(line.rstrip())
+        if re.search(WORTH_SHOWING, line):
+            print(line, end="", flush=True)
+        if re.search(until, line):
+            break
+    else:
+        process.stdout.close()
+    return lines, process
+
+
+def fresh(directory: Path) -> Path:
+    """Return a directory for a run that begins anew: what an earlier one left there is removed."""
+    shutil.rmtree(directory, ignore_errors=True)
+    return directory
+
+
+def newest_step(files: Iterable[str | Path]) -> int:
+    """Return the highest step that a name like checkpoint-00000272-0f3a... among these has, 0 without any."""
+    found = (re.search(r"\bcheckpoint-(\d+)-[0-9a-f]+\.npz$", str(file)) for file in files)
+    return max((int(match[1]) for match in found if match), default=0)

@@ -45,12 +45,15 @@ def transitions(*statuses: tuple[str, float | None]) -> list[dict[str, Any]]:
 SPOT = transitions(
     ("Starting", 2), ("Training", 5), ("Interrupted", 3), ("Starting", 1), ("Training", 4), ("Completed", 0)
 )
+BILLED = {"CreationTime": SPOT[0]["StartTime"], "SecondaryStatusTransitions": SPOT, "BillableTimeInSeconds": 3}
 DRAWINGS: dict[str, Callable[[], Figure]] = {
     "sample_images": lambda: figures.sample_images(IMAGES.repeat(4, 0), np.arange(36) % 10, list("0123456789")),
     "learning_curves": lambda: figures.learning_curves({"bare": HISTORY, "Spot": HISTORY}, [60]),
     "status_timeline": lambda: figures.status_timeline(
         {"every status": transitions(*((status, 1) for status in [*figures.LASTING, *figures.FINAL]))}
     ),
+    "cost_curves": lambda: figures.cost_curves({"On-Demand": [BILLED], "Spot": [BILLED, BILLED]}),
+    "latencies": lambda: figures.latencies({"1 image": [0.003] * 50 + [0.2], "60 images": [0.01, 0.02]}),
     "confusion_matrix": lambda: figures.confusion_matrix(LABELS, PREDICTIONS, NAMES),
     "confused_pairs": lambda: figures.confused_pairs(IMAGES, LABELS, 2 - LABELS, ["airplane", "frog", "automobile"]),
 }
@@ -193,6 +196,25 @@ def test_a_marker_lies_within_the_axis() -> None:
 def test_an_unknown_status_is_drawn_and_named() -> None:
     figure = figures.status_timeline({"Spot": transitions(("Hibernating", 4), ("Training", 2))})
     assert legend(figure) == ["Training", "Hibernating"] and len(figure.axes[0].patches) == 2
+
+
+def test_cost_grows_on_an_instance_only_and_ends_at_what_is_billed() -> None:
+    line = figures.cost_curves({"Spot": [BILLED]}).axes[0].lines[0]
+    points = [(0, 0), (2, 0), (7, 3 * 5 / 9), (11, 3 * 5 / 9), (15, 3)]
+    assert np.allclose(line.get_xydata(), points)
+
+
+def test_a_request_far_from_all_others_does_not_press_them_into_one_bar() -> None:
+    times = [0.003 + 0.0001 * (number % 20) for number in range(200)] + [1.0]
+    axis = figures.latencies({"1 image": times}).axes[0]
+    heights = [bar.get_height() for bar in axis.patches]
+    assert sum(1 for height in heights if height) > 5 and heights[-1] == 1 and sum(heights) == 201
+    assert axis.get_title() == "1 image: half below 4.0 ms (the line), 99 % below 4.9 ms"
+
+
+def test_kinds_of_requests_share_one_axis_of_time() -> None:
+    one, other = figures.latencies({"1 image": [0.001] * 9, "60 images": [0.01] * 9}).axes
+    assert one.get_xlim() == other.get_xlim() == (0, 30)
 
 
 def test_a_matrix_shows_the_counts_by_true_and_predicted_class() -> None:

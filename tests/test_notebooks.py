@@ -1,105 +1,187 @@
-"""The notebooks, as a reader runs them: in order, in local mode, and in the mode for AWS."""
+"""The notebooks as they are committed: what a reader sees before anything runs."""
 
-import os
-import subprocess
+import ast
+import io
+import re
+import statistics
 import sys
-from collections.abc import Iterator
+import tokenize
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "notebooks"))
+import normalize  # noqa: E402
+
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("0*.ipynb"))
+IMAGE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)\)|<img\b[^>]*>")  # both ways to show a picture
+LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)")
+FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+MACHINE_PATH = re.compile(r"/(home|Users|root|tmp|var/folders|work|usr|opt/conda)/\w|[A-Z]:\\\\?Users|site-packages")
+WARNING = re.compile(r"\w*Warning\b(?!s)|\bDEPRECATED\b|Traceback \(most recent")
+
+pytestmark = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
-def shell(*arguments: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "LOCALMODE_"))}
-    return subprocess.run(
-        [sys.executable, *arguments],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={**clean, "LOCALMODE_HOME": str(home), **environment},
-        check=False,
-    )
+def cells(path: Path, kind: str = "") -> list[Any]:
+    return [cell for cell in nbformat.read(path, 4).cells if kind in ("", cell.cell_type)]
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Path]:
-    directory = tmp_path / "state"
-    yield directory
-    shell("-m", "localmode", "stop", home=directory)
+def prose(path: Path) -> list[str]:
+    return [FENCED.sub("", cell.source) for cell in cells(path, "markdown")]
 
 
-@pytest.fixture
-def without_localmode(tmp_path: Path) -> Path:
-    """A directory for PYTHONPATH from which every Python process learns that there is no localmode."""
-    directory = tmp_path / "site"
-    directory.mkdir()
-    (directory / "sitecustomize.py").write_text("import sys\nsys.modules['localmode'] = None\n")
-    return directory
+def headings(path: Path, level: int) -> list[str]:
+    return re.findall(rf"^{'#' * level} (.+)$", "\n".join(prose(path)), re.MULTILINE)
 
 
-def course(*arguments: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    output = ROOT / "build" / "test" / home.parent.name  # kept, to look at after a failure
-    return shell("notebooks/course.py", "--output", str(output), *arguments, home=home, **environment)
+def pictures(path: Path) -> list[tuple[str, str]]:
+    """The alternative text and the source of each picture."""
+    found = []
+    for match in IMAGE.finditer("\n".join(prose(path))):
+        attributes = dict(re.findall(r'(\w+)="([^"]*)"', match[0]))
+        found.append((match[1], match[2]) if match[2] else (attributes.get("alt", ""), attributes["src"]))
+    return found
 
 
-@pytest.mark.slow
-def test_the_course_runs_leaves_no_daemon_and_goes_on_from_what_it_left_on_disk(home: Path) -> None:
-    whole = course(home=home)
-    assert whole.returncode == 0, whole.stdout + whole.stderr
-    assert "No daemon runs" in shell("-m", "localmode", "status", home=home).stderr
-    again = course("--only", "04", home=home)
-    assert again.returncode == 0, again.stdout + again.stderr
+def words(markdown: str) -> int:
+    """How much there is to read; a table or a picture is looked at."""
+    lines = [line for line in IMAGE.sub("", markdown).splitlines() if not line.startswith("|")]
+    return len(re.sub(r"\]\([^)]*\)|</?\w+>", " ", " ".join(lines)).split())
 
 
-@pytest.mark.slow
-def test_the_cells_for_aws_need_nothing_but_the_environment(home: Path, without_localmode: Path) -> None:
-    exports = shell("-m", "localmode", "env", home=home).stdout
-    lines = [line.removeprefix("export ").partition("=") for line in exports.splitlines() if line.startswith("export")]
-    environment = {name: value.strip("'") for name, _, value in lines}
-    run = course("-p", "mode", "aws", home=home, PYTHONPATH=str(without_localmode), **environment)
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert run.stdout.count("final_weights_sha256=") >= 3
+def lines_of_code(source: str) -> int:
+    """Lines that say something; a closing bracket on a line of its own does not."""
+    return sum(1 for line in source.splitlines() if re.search(r"\w", line))
 
 
-def test_the_guard_against_localmode_in_aws_mode_guards(home: Path, without_localmode: Path) -> None:
-    run = course("--only", "04", home=home, PYTHONPATH=str(without_localmode))
-    assert run.returncode == 1
-    assert "import of localmode halted" in run.stderr
+def shows(statement: ast.stmt) -> bool:
+    """Whether a statement shows something wherever it is run; what is under an `if` or in a function may not be."""
+    if isinstance(statement, ast.For | ast.While | ast.With):
+        return any(map(shows, statement.body))
+    return isinstance(statement, ast.Expr) and bool(re.match(r"(print|figures\.\w+)\(", ast.unparse(statement)))
 
 
-def test_a_parameter_that_no_notebook_has_is_refused(home: Path) -> None:
-    run = course("-p", "epoch", "3", home=home)
-    assert run.returncode == 2
-    assert "no notebook has a parameter epoch; there are batch_size, " in run.stderr
+def output_texts(path: Path) -> list[str]:
+    outputs = [output for cell in cells(path, "code") for output in cell.outputs]
+    return [
+        text
+        for output in outputs
+        for text in (output.get("text", ""), *(v for k, v in output.get("data", {}).items() if k.startswith("text/")))
+    ]
 
 
-def test_a_notebook_says_which_one_must_run_before_it(home: Path) -> None:
-    run = course("--only", "02", home=home)
-    assert run.returncode == 1
-    assert "run 01_train_locally.ipynb first" in run.stderr
+def test_it_has_one_title_and_three_to_eight_sections(path: Path) -> None:
+    assert len(headings(path, 1)) == 1
+    assert 3 <= len(headings(path, 2)) <= 8, headings(path, 2)
 
 
-def test_committed_notebooks_are_normalized_and_hold_outputs_without_errors() -> None:
-    check = shell("notebooks/normalize.py", "--check", home=ROOT / ".localmode")
-    assert check.returncode == 0, check.stdout
-    for path in NOTEBOOKS:
-        outputs = [output for cell in nbformat.read(path, 4).cells for output in cell.get("outputs", [])]
-        assert len(outputs) >= 5
-        assert not [output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"]
-        assert str(ROOT) not in path.read_text()
+def test_it_has_20_to_40_cells_and_no_less_prose_than_code(path: Path) -> None:
+    assert 20 <= len(cells(path)) <= 40
+    assert len(cells(path, "markdown")) >= len(cells(path, "code"))
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_nothing_but_the_first_local_cell_touches_localmode(path: Path) -> None:
-    cells = [cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
-    assert [cell for cell in cells if "import localmode" in cell] == [
+def test_a_prose_cell_has_at_most_120_words(path: Path) -> None:
+    assert [(words(text), text[:60]) for text in prose(path) if words(text) > 120] == []
+
+
+def test_code_cells_are_short(path: Path) -> None:
+    counts = sorted(lines_of_code(cell.source) for cell in cells(path, "code"))
+    assert statistics.median(counts) <= 4, counts
+    assert statistics.quantiles(counts, n=10, method="inclusive")[-1] <= 12, counts
+    assert counts[-1] <= 20, counts
+
+
+def test_no_cell_installs_anything_or_leaves_python(path: Path) -> None:
+    for cell in cells(path, "code"):
+        assert not re.search(r"^\s*[!%]|\bpip3? install\b|get_ipython", cell.source, re.MULTILINE), cell.source
+
+
+def test_it_opens_with_aims_time_and_cost(path: Path) -> None:
+    first = cells(path)[0]
+    assert first.cell_type == "markdown" and first.source.startswith("# ")
+    assert len(re.findall(r"^- ", first.source, re.MULTILINE)) >= 2
+    assert "**Time**" in first.source and "**Cost on AWS**" in first.source
+
+
+def test_it_closes_with_a_recap_exercises_and_the_way_on(path: Path) -> None:
+    sections = re.split(r"^## ", "\n\n".join(prose(path)), flags=re.MULTILINE)
+    end = "## ".join(sections[-2:])
+    assert len(re.findall(r"^- ", end, re.MULTILINE)) >= 2, "no recap"
+    exercises = re.findall(r"(?:^|\s)\*{0,2}(?:\((\d)\)|(\d)\.)\s", end, re.MULTILINE)
+    assert 2 <= len({number for pair in exercises for number in pair if number}) <= 3, exercises
+    others = {other.name for other in NOTEBOOKS} - {path.name}
+    assert others.intersection(LINK.findall(cells(path)[-1].source))
+
+
+def test_its_parameters_are_few_literals_and_each_has_a_word_of_comment(path: Path) -> None:
+    tagged = [cell for cell in cells(path, "code") if "parameters" in cell.metadata.get("tags", [])]
+    assert len(tagged) == 1
+    assignments = ast.parse(tagged[0].source).body
+    assert 1 <= len(assignments) <= 8
+    tokens = tokenize.generate_tokens(io.StringIO(tagged[0].source).readline)
+    commented = {token.start[0] for token in tokens if token.type == tokenize.COMMENT}
+    for statement in assignments:
+        assert isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant), ast.unparse(statement)
+        assert commented.intersection(range(statement.lineno, statement.end_lineno + 1)), ast.unparse(statement)
+
+
+def test_parameters_of_one_name_have_one_default(path: Path) -> None:
+    def defaults(notebook: Path) -> dict[str, Any]:
+        (cell,) = (cell for cell in cells(notebook, "code") if "parameters" in cell.metadata.get("tags", []))
+        return {line.targets[0].id: ast.literal_eval(line.value) for line in ast.parse(cell.source).body}
+
+    own, first = defaults(path), defaults(NOTEBOOKS[0])
+    shared = own.keys() & first.keys() - {"batch_size"}  # of a step there, of a request here
+    assert {"mode", "dataset_name", "prefix"} <= shared
+    assert {name: own[name] for name in shared} == {name: first[name] for name in shared}
+
+
+def test_it_is_smaller_than_300_kb(path: Path) -> None:
+    assert path.stat().st_size <= 300_000
+
+
+def test_its_outputs_hold_no_error_warning_or_path_of_a_machine(path: Path) -> None:
+    outputs = [output for cell in cells(path, "code") for output in cell.outputs]
+    assert [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"] == []
+    found = [text for text in output_texts(path) if MACHINE_PATH.search(text) or WARNING.search(text)]
+    assert found == []
+    assert str(ROOT) not in path.read_text()
+
+
+def test_a_cell_that_prints_or_draws_has_a_stored_output(path: Path) -> None:
+    for cell in cells(path, "code"):
+        assert cell.outputs or not any(map(shows, ast.parse(cell.source).body)), cell.source
+    assert sum(1 for cell in cells(path, "code") if cell.outputs) >= 5
+
+
+def test_its_links_and_pictures_are_there(path: Path) -> None:
+    targets = [match for text in prose(path) for match in LINK.findall(text)]
+    targets += [
+        match[2] or re.search(r'src="([^"]+)"', match[0])[1] for t in prose(path) for match in IMAGE.finditer(t)
+    ]
+    local = [target.partition("#")[0] for target in targets if "://" not in target and not target.startswith("#")]
+    assert len(local) >= 1
+    assert [target for target in local if not (path.parent / target).exists()] == []
+
+
+def test_every_picture_has_a_text_that_can_stand_for_it(path: Path) -> None:
+    assert [source for text, source in pictures(path) if len(text.split()) < 5] == []
+
+
+def test_it_is_committed_in_the_form_that_make_normalize_gives_it(path: Path) -> None:
+    assert path.read_text() == normalize.normalized(path), "run notebooks/normalize.py"
+
+
+def test_only_the_mode_for_this_machine_touches_localmode(path: Path) -> None:
+    sources = [cell.source for cell in cells(path, "code")]
+    assert [source for source in sources if "import localmode" in source] == [
         'if mode == "local":\n    import localmode\n\n    localmode.start()'
     ]
-    for cell in cells:
-        for line in cell.splitlines():
+    for source in sources:
+        for line in source.splitlines():
             if "localmode." in line and "start()" not in line:
-                assert cell.index('if mode == "local":') < cell.index(line)
+                assert source.index('if mode == "local":') < source.index(line)

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from localmode import settings
 from localmode.api import OPERATIONS
 
@@ -18,7 +20,7 @@ def first_cells(header: str) -> list[str]:
 
 
 def test_the_table_of_operations_is_the_code_s_own_register() -> None:
-    listed = [cell for cell in first_cells("| operation |") if not cell.startswith("S3,")]
+    listed = [cell for cell in first_cells("| operation |") if cell not in ("S3", "IAM, STS, CloudWatch Logs")]
     assert sorted(listed) == sorted([*OPERATIONS, "InvokeEndpoint"])
 
 
@@ -27,15 +29,24 @@ def test_the_table_of_settings_names_every_variable_that_is_read() -> None:
     assert {cell.strip("`") for cell in first_cells("| variable |")} == read
 
 
-def test_every_link_and_picture_is_there() -> None:
-    targets = re.findall(r"\]\(([^)#]+)\)", README)
-    assert len(targets) > 8
-    assert [target for target in targets if "://" not in target and not (ROOT / target).exists()] == []
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/aws.md"])
+def test_every_link_and_picture_is_there(page: str) -> None:
+    path = ROOT / page
+    targets = [target for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text()) if "://" not in target]
+    assert len(targets) >= 2
+    assert [target for target in targets if not (path.parent / target).exists()] == []
 
 
-def test_the_two_commands_come_first_and_are_targets_of_the_makefile() -> None:
-    lines = README.splitlines()
-    assert lines.index("```bash") < 25
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_every_make_target_that_is_named_is_there(page: str) -> None:
     makefile = (ROOT / "Makefile").read_text()
-    for command in re.findall(r"^make (\w+)", README, re.MULTILINE):
-        assert f"\n{command}:" in makefile
+    named = set(re.findall(r"(?:^|`)make (\w+)", (ROOT / page).read_text(), re.MULTILINE))
+    assert {"run", "test"} & named
+    assert [target for target in named if f"\n{target}:" not in makefile] == []
+
+
+def test_the_two_commands_come_first() -> None:
+    lines = README.splitlines()
+    first = lines.index("```bash")
+    assert first < 25
+    assert [line.partition(" #")[0].strip() for line in lines[first + 1 : first + 3]] == ["make run", "make test"]

@@ -1,0 +1,51 @@
+"""What the course leaves behind on AWS: found by the prefix of its names, whichever run has left it. Plain boto3.
+
+cleanup.delete_what_costs("spot-workshop")
+cleanup.list_what_remains("spot-workshop", bucket)
+"""
+
+from typing import Any
+
+import boto3
+
+
+def endpoints(prefix: str) -> list[str]:
+    """Return the names of the endpoints that begin with the prefix and a hyphen, those being deleted left out."""
+    found = _all("list_endpoints", "Endpoints", "EndpointName", prefix)
+    return [one["EndpointName"] for one in found if one["EndpointStatus"] != "Deleting"]
+
+
+def unfinished_jobs(prefix: str) -> list[str]:
+    """Return the names of the training jobs that begin with the prefix and a hyphen, and still run."""
+    found = _all("list_training_jobs", "TrainingJobSummaries", "TrainingJobName", prefix, StatusEquals="InProgress")
+    return [one["TrainingJobName"] for one in found]
+
+
+def delete_what_costs(prefix: str) -> None:
+    """Delete the endpoints and stop the training jobs whose names begin with the prefix, and say so."""
+    sagemaker = boto3.client("sagemaker")
+    running, jobs = endpoints(prefix), unfinished_jobs(prefix)
+    for name in running:
+        sagemaker.delete_endpoint(EndpointName=name)
+        print(f"deleted: endpoint {name}")
+    for name in jobs:
+        sagemaker.stop_training_job(TrainingJobName=name)
+        print(f"stopped: training job {name}")
+    if not running and not jobs:
+        print("nothing was left that costs money by the hour")
+
+
+def list_what_remains(prefix: str, bucket: str) -> None:
+    """Print what is left and costs nothing or next to it: endpoint configurations, models and objects in S3."""
+    configs = _all("list_endpoint_configs", "EndpointConfigs", "EndpointConfigName", prefix)
+    models = _all("list_models", "Models", "ModelName", prefix)
+    pages = boto3.client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    sizes = [item["Size"] for page in pages for item in page.get("Contents", [])]
+    print(f"remaining: {len(configs)} endpoint configurations, {len(models)} models,")
+    print(f"           {len(sizes)} objects of {sum(sizes) / 1e6:.1f} MB under s3://{bucket}/{prefix}*")
+
+
+def _all(operation: str, key: str, name: str, prefix: str, **request: Any) -> list[dict[str, Any]]:
+    """Return what a List operation of SageMaker says of the names that begin with the prefix and a hyphen."""
+    pages = boto3.client("sagemaker").get_paginator(operation).paginate(NameContains=f"{prefix}-", **request)
+    return [one for page in pages for one in page[key] if one[name].startswith(f"{prefix}-")]

@@ -1,0 +1,36 @@
+"""Runs of the course for the tests, each over a state directory of its own."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("0*.ipynb"))
+
+
+def shell(*arguments: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run Python without this machine's AWS settings."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "LOCALMODE_"))}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**clean, "LOCALMODE_HOME": str(home), **environment},
+        check=False,
+    )
+
+
+def kept(name: str) -> Path:
+    """An empty directory for executed copies, which stay to be looked at after a failure."""
+    directory = ROOT / "build" / "test" / name
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    return directory
+
+
+def course(*arguments: str, home: Path, output: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run notebooks/course.py."""
+    return shell("notebooks/course.py", "--output", str(output), *arguments, home=home, **environment)

@@ -1,0 +1,168 @@
+"""The course in the mode for AWS, against localmode that only the environment names; and what it may do there.
+
+IAM actions and resources: https://docs.aws.amazon.com/service-authorization/latest/reference/
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+from local_course import NOTEBOOKS, ROOT, course, kept, shell
+from moto.iam.access_control import IAMPolicy, PermissionResult
+
+SITE = Path(__file__).parent / "site"
+IAM = ROOT / "docs" / "iam"
+RECORD = "operations.jsonl"
+SAGEMAKER = "arn:aws:sagemaker:us-east-1:123456789012"
+LOG_GROUP = "arn:aws:logs:us-east-1:123456789012:log-group:{logGroupName}"
+OBJECT, BUCKET = "arn:aws:s3:::{Bucket}/{Key}", "arn:aws:s3:::{Bucket}"
+# The actions and resources of the operations whose actions have another name, and of those on several resources.
+# GetCallerIdentity needs no permission.
+ACTIONS = {
+    "s3:HeadObject": [("s3:GetObject", OBJECT)],
+    "s3:GetObject": [("s3:GetObject", OBJECT)],
+    "s3:PutObject": [("s3:PutObject", OBJECT)],
+    "s3:DeleteObject": [("s3:DeleteObject", OBJECT)],
+    "s3:HeadBucket": [("s3:ListBucket", BUCKET)],
+    "s3:ListObjects": [("s3:ListBucket", BUCKET)],
+    "s3:ListObjectsV2": [("s3:ListBucket", BUCKET)],
+    "s3:ListBuckets": [("s3:ListAllMyBuckets", "*")],
+    "s3:CreateBucket": [("s3:CreateBucket", BUCKET)],
+    "logs:DescribeLogStreams": [("logs:DescribeLogStreams", LOG_GROUP + ":log-stream:")],
+    "logs:GetLogEvents": [("logs:GetLogEvents", LOG_GROUP + ":log-stream:{logStreamName}")],
+    "iam:GetRole": [("iam:GetRole", "arn:aws:iam::123456789012:role/{RoleName}")],
+    "iam:SimulatePrincipalPolicy": [("iam:SimulatePrincipalPolicy", "{PolicySourceArn}")],
+    "servicequotas:ListServiceQuotas": [("servicequotas:ListServiceQuotas", "*")],
+    "runtime.sagemaker:InvokeEndpoint": [("sagemaker:InvokeEndpoint", SAGEMAKER + ":endpoint/{EndpointName}")],
+    "sts:GetCallerIdentity": [],
+}
+PASSED = {"api.sagemaker:CreateTrainingJob": "RoleArn", "api.sagemaker:CreateModel": "ExecutionRoleArn"}
+
+
+@dataclass(frozen=True)
+class Recorded:
+    process: CompletedProcess[str]
+    build: Path
+
+    def operations(self) -> list[dict[str, str]]:
+        return [json.loads(line) for line in (self.build / RECORD).read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    directory = tmp_path_factory.mktemp("aws") / "state"
+    yield directory
+    shell("-m", "localmode", "stop", home=directory)
+
+
+@pytest.fixture(scope="module")
+def environment(home: Path) -> dict[str, str]:
+    """What points AWS clients at localmode, and takes localmode away."""
+    exports = shell("-m", "localmode", "env", home=home).stdout
+    lines = [line.removeprefix("export ").partition("=") for line in exports.splitlines() if line.startswith("export")]
+    return {name: value.strip("'") for name, _, value in lines} | {"PYTHONPATH": str(SITE)}
+
+
+@pytest.fixture(scope="module")
+def run(home: Path, environment: dict[str, str]) -> Recorded:
+    build = kept("aws")
+    settings = {**environment, "RECORD_OPERATIONS": str(build / RECORD)}
+    return Recorded(course("-p", "mode", "aws", home=home, output=build, **settings), build)
+
+
+@pytest.fixture(scope="module")
+def unprepared(run: Recorded, home: Path, environment: dict[str, str]) -> Recorded:
+    """Notebook 2 without the SDK's defaults file, which spares the SDK some questions about role and bucket."""
+    build = kept("aws-unprepared")
+    settings = {name: value for name, value in environment.items() if name != "SAGEMAKER_USER_CONFIG_OVERRIDE"}
+    settings |= {"RECORD_OPERATIONS": str(build / RECORD), "REDIRECT_STS": "yes"}
+    process = course("-p", "mode", "aws", "--only", "02", home=home, output=build, **settings)
+    elsewhere = {**settings, "AWS_DEFAULT_REGION": "eu-west-1", "AWS_REGION": "eu-west-1"}
+    first = "from sagemaker.core.helper.session_helper import Session; Session().default_bucket()"
+    bucket = shell("-c", first, home=home, **elsewhere)  # in a Region where the account has none yet
+    assert bucket.returncode == 0, bucket.stderr
+    return Recorded(process, build)
+
+
+def permissions(call: dict[str, str]) -> list[tuple[str, str]]:
+    """The actions that a call needs, each with the ARN of its resource."""
+    operation = call["operation"]
+    if operation in ACTIONS:
+        tagged = [("s3:PutObjectTagging", OBJECT)] if "Tagging" in call else []
+        return [(action, resource.format(**call)) for action, resource in [*ACTIONS[operation], *tagged]]
+    service, _, name = operation.partition(":")
+    assert service == "api.sagemaker", f"add {operation} to ACTIONS, with the IAM action and resource that it needs"
+    if name.startswith("List"):
+        return [(f"sagemaker:{name}", "*")]
+    kind = re.sub("^(Create|Describe|Delete|Stop)", "", name)
+    resource = f"{SAGEMAKER}:{re.sub('(?<=[a-z])(?=[A-Z])', '-', kind).lower()}/{call[f'{kind}Name']}"
+    needed = [(f"sagemaker:{name}", resource)]
+    if operation in PASSED:
+        needed.append(("iam:PassRole", call[PASSED[operation]]))
+    if name == "CreateEndpoint":
+        needed.append((f"sagemaker:{name}", f"{SAGEMAKER}:endpoint-config/{call['EndpointConfigName']}"))
+    if "Tags" in call:
+        needed.append(("sagemaker:AddTags", resource))
+    return needed
+
+
+def allowed(policy: dict[str, object], action: str, resource: str) -> bool:
+    answer = IAMPolicy({"policy_document": json.dumps(policy)}).is_action_permitted(action, resource)
+    return answer == PermissionResult.PERMITTED
+
+
+@pytest.mark.slow
+def test_the_cells_for_aws_need_nothing_but_the_environment(run: Recorded) -> None:
+    assert run.process.returncode == 0, run.process.stdout + run.process.stderr
+    assert run.process.stdout.count("final_weights_sha256=") >= 3
+    assert sorted(path.name for path in run.build.glob("*.ipynb")) == [path.name for path in NOTEBOOKS]
+
+
+def test_without_the_defaults_file_the_sdk_finds_role_and_bucket_by_itself(unprepared: Recorded) -> None:
+    process = unprepared.process
+    assert process.returncode == 0, process.stdout + process.stderr
+    asked = {call["operation"] for call in unprepared.operations()}
+    assert {"sts:GetCallerIdentity", "s3:CreateBucket"} <= asked
+
+
+def test_the_guard_against_localmode_in_aws_mode_guards(home: Path, tmp_path: Path) -> None:
+    notebook, copy = str(NOTEBOOKS[0]), str(tmp_path / "copy.ipynb")
+    run = shell(
+        *("-m", "papermill", "--no-progress-bar", notebook, copy),
+        home=home,
+        PYTHONPATH=str(SITE),
+        RECORD_OPERATIONS=os.devnull,
+    )
+    assert run.returncode == 1
+    assert "import of localmode halted" in run.stderr
+
+
+def test_the_policy_allows_what_the_notebooks_call_and_nothing_else(run: Recorded, unprepared: Recorded) -> None:
+    policy = json.loads((IAM / "workshop-policy.json").read_text())
+    calls = [*run.operations(), *unprepared.operations()]
+    needed = {permission for call in calls for permission in permissions(call)}
+    assert {action: resource for action, resource in needed if not allowed(policy, action, resource)} == {}
+    for statement in policy["Statement"]:
+        for action in statement["Action"]:
+            for resource in statement["Resource"]:
+                only = {**policy, "Statement": [{**statement, "Action": action, "Resource": resource}]}
+                used = any(allowed(only, *permission) for permission in needed)
+                assert used, f"no notebook needs {action} on {resource}"
+
+
+def test_the_policies_name_every_action_and_leave_no_resource_open_that_can_be_named() -> None:
+    open_to_all = re.compile(
+        r"sagemaker:List\w+|s3:ListAllMyBuckets|ecr:GetAuthorizationToken|cloudwatch:PutMetricData|servicequotas:\w+"
+    )  # IAM knows no resource for these
+    for name in ("workshop-policy.json", "execution-role-policy.json"):
+        for statement in json.loads((IAM / name).read_text())["Statement"]:
+            assert statement["Effect"] == "Allow" and "*" not in "".join(statement["Action"])
+            if "*" in statement["Resource"]:
+                assert [action for action in statement["Action"] if not open_to_all.fullmatch(action)] == []
+            if "iam:PassRole" in statement["Action"]:
+                assert statement["Condition"] == {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}

@@ -1,0 +1,198 @@
+"""What the notebooks ask AWS before they create anything, against the answers that AWS gives."""
+
+import json
+import sys
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.stub import ANY, Stubber
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "notebooks"))
+
+import preflight
+
+ROOT = Path(__file__).parents[1]
+ROLE = "arn:aws:iam::111122223333:role/service-role/Training"
+SESSION = {"Account": "111122223333", "UserId": "x", "Arn": "arn:aws:sts::111122223333:assumed-role/Training/me"}
+USER = SESSION | {"Arn": "arn:aws:iam::111122223333:user/team/me"}
+TRUST = '{"Statement": [{"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}}]}'
+SPOT = "ml.m5.xlarge for spot training job usage"
+
+
+class Account:
+    """The clients of one account, with the answers that the test puts in, in the order in which they are asked."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+        monkeypatch.setenv("AWS_REGION", "eu-west-1")
+        session = boto3.Session("id", "secret", region_name="eu-west-1")
+        self.clients = {name: session.client(name) for name in ("sts", "iam", "service-quotas")}
+        self.stubs = {name: Stubber(client) for name, client in self.clients.items()}
+        for stub in self.stubs.values():
+            stub.activate()
+        monkeypatch.setattr(boto3, "client", lambda name: self.clients[name])
+
+    def answers(self, service: str, operation: str, answer: dict[str, Any], **expected: Any) -> None:
+        self.stubs[service].add_response(operation, answer, expected or None)
+
+    def refuses(self, service: str, operation: str, code: str = "AccessDenied") -> None:
+        self.stubs[service].add_client_error(operation, code, "no")
+
+    def is_role(self, trust: str = TRUST, asked: int = 2) -> None:
+        role = {"Path": "/service-role/", "RoleName": "Training", "RoleId": "A" * 16, "Arn": ROLE}
+        self.answers("sts", "get_caller_identity", SESSION)
+        for _ in range(asked):  # whose session it is, and what it trusts
+            found = role | {"CreateDate": "2026-01-01", "AssumeRolePolicyDocument": trust}
+            self.answers("iam", "get_role", {"Role": found}, RoleName="Training")
+
+    def allows(self, *denied: str, calls: int = 6) -> None:
+        for _ in range(calls):
+            results = [{"EvalActionName": action, "EvalDecision": "implicitDeny"} for action in denied]
+            self.answers("iam", "simulate_principal_policy", {"EvaluationResults": results})
+
+    def quota(self, **values: float) -> None:
+        quotas = [{"QuotaName": name, "Value": value} for name, value in values.items()]
+        self.answers("service-quotas", "list_service_quotas", {"Quotas": quotas}, ServiceCode="sagemaker")
+
+
+@pytest.fixture
+def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
+    account = Account(monkeypatch)
+    yield account
+    for stub in account.stubs.values():
+        stub.assert_no_pending_responses()
+
+
+def findings(usage: str = "spot training job", **arguments: Any) -> dict[str, tuple[str, str]]:
+    found = preflight.check(usage, "ml.m5.xlarge", **arguments)
+    return {finding.what: (finding.outcome, finding.detail) for finding in found if finding.what != "image"}
+
+
+def test_what_is_there_is_ok_and_costs_at_most_all_that_the_jobs_may_run(account: Account) -> None:
+    account.is_role()
+    account.allows(calls=6)
+    account.quota(**{"ml.m5.xlarge for training job usage": 0, SPOT: 2})
+    found = findings(max_seconds=7200)
+    assert {outcome for outcome, _ in found.values()} == {"ok"}
+    assert found["Region"] == ("ok", "eu-west-1")
+    assert found["credentials"] == ("ok", "role Training of account 111122223333")
+    assert found["quota"] == ("ok", f"{SPOT}: 2")
+    assert found["cost"][1].startswith("at most 0.46 USD, 7,200 s at ")
+
+
+def test_the_path_of_a_role_is_found_before_its_permissions_are_asked_for(account: Account) -> None:
+    account.is_role()
+    for _ in range(6):
+        account.answers(
+            "iam",
+            "simulate_principal_policy",
+            {"EvaluationResults": []},
+            PolicySourceArn=ROLE,
+            ActionNames=ANY,
+            ResourceArns=ANY,
+            ContextEntries=ANY,
+        )
+    account.quota(**{SPOT: 1})
+    assert findings()["permissions"][0] == "ok"
+
+
+def test_denied_actions_are_named(account: Account) -> None:
+    account.is_role()
+    account.allows("sagemaker:CreateTrainingJob", "iam:PassRole")
+    account.quota(**{SPOT: 1})
+    assert findings()["permissions"] == ("missing", "iam:PassRole, sagemaker:CreateTrainingJob")
+
+
+def test_a_quota_of_zero_is_missing(account: Account) -> None:
+    account.is_role()
+    account.allows()
+    account.quota(**{SPOT: 0})
+    assert findings()["quota"] == ("missing", f"{SPOT}: 0; ask for 1 in the Service Quotas console")
+
+
+def test_what_may_not_be_asked_is_unknown_and_not_missing(account: Account) -> None:
+    account.answers("sts", "get_caller_identity", SESSION)
+    for _ in range(2):
+        account.refuses("iam", "get_role")
+    account.refuses("iam", "simulate_principal_policy")
+    account.refuses("service-quotas", "list_service_quotas", "UnknownOperationException")
+    found = findings()
+    assert [found[what][0] for what in ("role", "permissions", "quota")] == ["unknown"] * 3
+    assert found["quota"][1] == "not answered (ListServiceQuotas: UnknownOperationException)"
+
+
+def test_a_role_that_does_not_trust_sagemaker_is_missing(account: Account) -> None:
+    account.is_role(trust=TRUST.replace("sagemaker", "ec2"))
+    account.allows()
+    account.quota(**{SPOT: 1})
+    assert findings()["role"][0] == "missing"
+
+
+def test_a_user_must_name_a_role(account: Account) -> None:
+    account.answers("sts", "get_caller_identity", USER)
+    account.allows(calls=5)
+    account.quota(**{SPOT: 1})
+    assert findings()["role"] == ("missing", "you are user me: give `role` an execution role's ARN")
+
+
+def test_a_role_that_is_not_there_is_missing(account: Account) -> None:
+    account.answers("sts", "get_caller_identity", USER)
+    account.refuses("iam", "get_role", "NoSuchEntity")
+    account.allows()
+    account.quota(**{SPOT: 1})
+    assert findings(role=ROLE)["role"] == ("missing", "there is no role Training")
+
+
+def test_refused_credentials_end_the_questions(account: Account) -> None:
+    account.refuses("sts", "get_caller_identity", "InvalidClientTokenId")
+    assert list(findings()) == ["Region", "credentials"]
+
+
+def test_no_region_and_no_credentials_are_told_without_a_request(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("AWS_DEFAULT_REGION", "AWS_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    assert findings()["Region"] == ("missing", "set AWS_REGION, or a default with `aws configure`")
+
+
+def test_something_missing_ends_the_notebook_and_the_line_says_what(
+    account: Account, capsys: pytest.CaptureFixture[str]
+) -> None:
+    account.is_role(asked=1)
+    account.allows("s3:PutObject", calls=2)
+    with pytest.raises(SystemExit, match=r"^Nothing has been created yet, .* missing: permissions\.$"):
+        preflight.require("storage")
+    assert "permissions  missing  s3:PutObject\n" in capsys.readouterr().out
+
+
+def test_an_endpoint_has_no_greatest_cost(account: Account) -> None:
+    account.is_role()
+    account.allows(calls=8)
+    account.quota(**{"ml.m5.xlarge for endpoint usage": 1})
+    assert findings("endpoint")["cost"][1].startswith("5.52 USD a day until it is deleted")
+
+
+def test_the_framework_is_the_one_that_runs_here() -> None:
+    pins = (ROOT / "requirements.txt").read_text()
+    assert f"\ntensorflow-cpu=={preflight.FRAMEWORK_VERSION}." in pins
+
+
+def test_an_unknown_usage_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown usage 'training'"):
+        list(preflight.check("training"))
+
+
+@pytest.mark.parametrize("usage", preflight.USAGES)
+def test_what_is_asked_for_is_in_the_policy(usage: str) -> None:
+    caller = preflight.Caller("111122223333", "aws", ROLE)
+    policy = json.loads((ROOT / "docs/iam/workshop-policy.json").read_text())
+    for resource, actions in preflight.needed(usage, caller, "eu-west-1", ROLE, "spot-workshop").items():
+        for action in actions:
+            allowing = [one["Resource"] for one in policy["Statement"] if action in one["Action"]]
+            assert any(fnmatchcase(resource, pattern) for patterns in allowing for pattern in patterns), action

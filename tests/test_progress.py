@@ -1,0 +1,117 @@
+"""What the notebooks read of jobs, endpoints and objects, against a daemon and against written logs."""
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from local import BUCKET, Daemon, configure_endpoint, job_request
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "notebooks"))
+
+import cleanup
+import progress
+
+SHELL = ("/bin/sh", "-c")
+
+
+def test_a_failed_job_tells_its_reason_and_the_last_lines_of_its_script(at_daemon: Daemon, name: str) -> None:
+    driver = "Executing command: python3 train.py; no such option; Command failed with exit code 1; more of the driver"
+    echoes = " && ".join(f"echo '{line}'" for line in ["set up", *driver.split("; ")])
+    at_daemon.sagemaker.create_training_job(**job_request(name, *SHELL, f"{echoes}; exit 3"))
+    with pytest.raises(progress.TrainingFailed) as failed:
+        progress.follow(name)
+    first, *rest = str(failed.value).splitlines()
+    assert first.startswith(f"{name}: AlgorithmError: ") and first.endswith("exit code: 3")
+    assert rest == ["The log of the script ends with", "    no such option"]
+
+
+def test_a_line_that_never_comes_ends_with_the_job(at_daemon: Daemon, name: str) -> None:
+    at_daemon.sagemaker.create_training_job(**job_request(name, *SHELL, "echo ready"))
+    progress.wait_for_line(name, "^ready")
+    with pytest.raises(progress.TrainingFailed, match="no reason given, Completed"):
+        progress.wait_for_line(name, "^never")
+
+
+def test_the_newest_job_of_a_name_is_found_and_none_where_there_is_none(at_daemon: Daemon, name: str) -> None:
+    for number in (1, 2):
+        at_daemon.sagemaker.create_training_job(**job_request(f"{name}-{number}"))
+        progress.follow(f"{name}-{number}", poll_seconds=0.1)
+    assert progress.newest_job(name)["TrainingJobName"] == f"{name}-2"
+    assert progress.newest_job("no-such-name") == {}
+
+
+def test_the_newest_step_is_the_highest_number() -> None:
+    names = ["checkpoint-00000999-0f.npz", "x/checkpoint-100000000-3a.npz", "checkpoint-00000001-3a.npz.draft", "x"]
+    assert progress.newest_step(names) == 100_000_000
+    assert progress.newest_step([]) == 0
+
+
+def test_a_process_is_read_to_its_end_or_to_a_line(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("print('epoch=1 a'); print('epoch=5 b')")
+    lines, process = progress.run([sys.executable, str(script)])
+    assert lines == ["epoch=1 a", "epoch=5 b"] and process.wait() == 0
+    lines, process = progress.run([sys.executable, str(script)], until="a$")
+    assert lines == ["epoch=1 a"] and process.wait() == 0
+    process.stdout.close()
+
+
+def transition(status: str, start: float, end: float) -> dict[str, Any]:
+    begin, until = (datetime.fromtimestamp(moment, UTC) for moment in (start, end))
+    return {"Status": status, "StartTime": begin, "EndTime": until, "StatusMessage": ""}
+
+
+LIVES = [
+    transition("Starting", 0, 1),
+    transition("Training", 1, 10),
+    transition("Interrupted", 10, 20),
+    transition("Training", 20, 30),
+    transition("Completed", 30, 30),
+]
+LOG = [
+    (3000, "no checkpoint found, starting at step 0"),
+    (5000, "epoch=1 step=20 loss=1"),
+    (9000, "epoch=2 step=60 loss=1"),
+    (24000, "resumed from checkpoint-00000040-0f.npz at epoch 2, step 40"),
+    (28000, "epoch=2 step=60 loss=1"),
+]
+
+
+def test_training_is_divided_by_what_the_log_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress.LogReader, "__init__", lambda self, name: None)
+    monkeypatch.setattr(progress.LogReader, "new_lines", lambda self: iter(LOG))
+    phases = progress.phases({"TrainingJobName": "x", "SecondaryStatusTransitions": LIVES})
+    assert [(p["Status"], p["StartTime"].timestamp(), p["EndTime"].timestamp()) for p in phases] == [
+        ("Starting", 0, 1),
+        ("Script starts", 1, 3),
+        ("Training", 3, 7),  # half-way between steps 20 and 60
+        ("Work lost", 7, 10),
+        ("Interrupted", 10, 20),
+        ("Script starts", 20, 24),
+        ("Training", 24, 30),
+        ("Completed", 30, 30),
+    ]
+
+
+def test_what_costs_is_deleted_and_what_remains_is_counted(
+    at_daemon: Daemon, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sagemaker, mine, other = at_daemon.sagemaker, f"{name}-job", f"{name}x-job"
+    at_daemon.s3.create_bucket(Bucket=BUCKET)
+    at_daemon.s3.put_object(Bucket=BUCKET, Key=f"{name}/data", Body=bytes(2_000_000))
+    for job in (mine, other):
+        sagemaker.create_training_job(**job_request(job, *SHELL, "sleep 600"))
+    configure_endpoint(sagemaker, mine, f"s3://{BUCKET}/{name}/none.tar.gz")
+    sagemaker.create_endpoint(EndpointName=mine, EndpointConfigName=mine)
+
+    cleanup.delete_what_costs(name)
+    cleanup.list_what_remains(name, BUCKET)
+    said = capsys.readouterr().out
+    assert said.splitlines()[:2] == [f"deleted: endpoint {mine}", f"stopped: training job {mine}"]
+    assert "remaining: 1 endpoint configurations, 1 models," in said and "1 objects of 2.0 MB" in said
+    assert cleanup.endpoints(name) == [] == cleanup.unfinished_jobs(name)
+    assert cleanup.unfinished_jobs(f"{name}x") == [other]
+    sagemaker.stop_training_job(TrainingJobName=other)
+    progress.follow(other, poll_seconds=0.1)
