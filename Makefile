@@ -10,7 +10,7 @@ CLIENTS := .venv-clients
 unexport PYTHONDONTWRITEBYTECODE
 unexport PYTHONPATH
 
-.PHONY: env toolkit clients run test lint normalize bench lab clean
+.PHONY: env toolkit clients browser run test test-docker lint normalize bench lab clean
 
 env: $(STAMP)  ## set up .venv; redone when requirements.txt changes
 
@@ -35,18 +35,29 @@ $(CLIENTS)/.installed: requirements-clients.txt | $(STAMP)
 	$(BIN)/uv pip install --quiet --python $(CLIENTS)/bin/python --compile-bytecode --requirement $<
 	@touch $@
 
-run: env  ## the whole course, in local mode; executed notebooks and a summary in build/
+browser: $(VENV)/.browser  ## JupyterLab, and what the tests open it with
+
+$(VENV)/.browser: requirements-lab.txt $(STAMP)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --requirement $<
+	@touch $@
+
+run: env  ## the whole course, in local mode; executed notebooks and pages to read them on in build/
 	$(BIN)/python notebooks/course.py
 
-test: env clients  ## all tests; after `make toolkit` also those that need it
+test: env clients browser  ## all tests; after `make toolkit` also those that need it
 	$(BIN)/python -m pytest
+
+test-docker: env clients  ## the tests of the docker runner, with a running Docker engine; containers/engine.sh starts one
+	@if docker info >/dev/null 2>&1; then containers/test.sh; \
+	elif [ "$$CI" = true ]; then echo "test-docker: no Docker engine answers, and in CI one must"; exit 1; \
+	else echo "test-docker: skipped, since no Docker engine answers (docker info says why)"; fi
 
 lint: env  ## ruff and mypy
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check --exclude '*.ipynb'
 	$(BIN)/ruff format --check --line-length 92 $(NOTEBOOKS)
 	$(BIN)/mypy
-	$(BIN)/mypy notebooks/dataset.py notebooks/figures.py notebooks/progress.py
+	$(BIN)/mypy notebooks/cleanup.py notebooks/dataset.py notebooks/figures.py notebooks/preflight.py notebooks/progress.py notebooks/solutions.py
 
 normalize: env  ## run the course and store its outputs in the notebooks
 	$(BIN)/python notebooks/course.py
@@ -55,10 +66,13 @@ normalize: env  ## run the course and store its outputs in the notebooks
 bench: env  ## benchmarks: ratios, medians, spread
 	$(BIN)/python tests/bench/overhead.py
 	$(BIN)/python tests/bench/load.py
+	$(BIN)/python tests/bench/kills.py
+	$(BIN)/python tests/bench/serving.py
 	$(BIN)/python tests/bench/training.py
+	@if docker info >/dev/null 2>&1; then containers/image.sh && $(BIN)/python tests/bench/containers.py; \
+	else echo "containers.py: skipped, since no Docker engine answers"; fi
 
-lab: env  ## JupyterLab on the course
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode jupyterlab==4.6.6
+lab: browser  ## JupyterLab on the course
 	$(BIN)/jupyter lab notebooks
 
 clean:  ## stop localmode and remove what was built; .venv stays
