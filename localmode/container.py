@@ -89,8 +89,8 @@ def _become_container(spec: dict[str, Any]) -> NoReturn:
             _bind(Path(spec["etc_hosts"]), Path("/etc/hosts"))
             _mount_proc()
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores the last two
-            signal.signal(number, signal.SIG_DFL)
+        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+            signal.signal(number, signal.SIG_DFL)  # Python ignores SIGPIPE, nohup SIGHUP, shells what is behind `&`
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         os.chdir(spec["directory"])
         os.execvpe(spec["command"][0], spec["command"], spec["environment"])

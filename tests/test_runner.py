@@ -2,6 +2,7 @@
 
 import io
 import json
+import signal
 import sys
 import tarfile
 import zipfile
@@ -126,9 +127,13 @@ def wheel(tmp_path: Path) -> Path:
     return path
 
 
-def test_pipes_break_as_they_do_in_a_container(rooms: Rooms, name: str) -> None:
-    """Python ignores SIGPIPE; a container's entrypoint must not inherit that."""
-    record = rooms.run(job_request(name, *SHELL, "yes | head -n 1; grep SigIgn /proc/self/status"))
+def test_no_signal_is_ignored_when_a_container_starts(rooms: Rooms, name: str) -> None:
+    """Python ignores SIGPIPE, and who starts localmode may ignore SIGHUP; a container's entrypoint inherits neither."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        record = rooms.run(job_request(name, *SHELL, "yes | head -n 1; grep SigIgn /proc/self/status"))
+    finally:
+        signal.signal(signal.SIGHUP, before)
     first, ignored = rooms.log(record)
     assert first == "y"
     assert int(ignored.split()[1], 16) & 0x7FFFFFFF == 0  # 32 and up are the C library's: nobody can set them back
