@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from localmode.checks import check_role
+from localmode.model_server import STARTUP_SECONDS
 from localmode.operations import Request, SageMaker, check_tags, operation, page
 from localmode.shapes import ApiError
 
@@ -164,6 +165,7 @@ def _variants(sagemaker: SageMaker, config_name: str) -> list[Request]:
                 "Weight": float(variant.get("InitialVariantWeight", 1.0)),
                 "InstanceCount": variant["InitialInstanceCount"],
                 "Routing": variant.get("RoutingConfig", {}).get("RoutingStrategy", "RANDOM"),
+                "StartupSeconds": variant.get("ContainerStartupHealthCheckTimeoutInSeconds", STARTUP_SECONDS),
             }
         )
     return variants

@@ -14,7 +14,8 @@ from localmode.model_server import TIMEOUT_SECONDS, ModelServer, ModelServerErro
 from localmode.storage import StorageError
 
 _STARTED_AT_ONCE = 2  # each takes a core until it has imported TensorFlow
-Specification = dict[str, Any]  # of a variant: VariantName, ModelDataUrl, Environment, Weight, InstanceCount, Routing
+# Of a variant: VariantName, ModelDataUrl, Environment, Weight, InstanceCount, Routing, StartupSeconds.
+Specification = dict[str, Any]
 
 
 class Unavailable(Exception):

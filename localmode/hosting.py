@@ -13,7 +13,7 @@ from pathlib import Path
 
 from localmode.fleet import Fleet, Specification
 from localmode.logs import Logs
-from localmode.model_server import ModelServer
+from localmode.model_server import STARTUP_SECONDS, ModelServer
 from localmode.saved_models import prepare
 from localmode.services import Services
 from localmode.settings import Settings
@@ -76,7 +76,7 @@ class Hosting:
         log = self._writer(name, f"{variant['VariantName']}/i-{secrets.token_hex(8)}")
         if not directory.exists():  # or another instance has it, or it is from before a restart
             prepare(self._archive(variant["ModelDataUrl"]), directory, environment, log)
-        return ModelServer(directory, environment, log)
+        return ModelServer(directory, environment, log, variant.get("StartupSeconds", STARTUP_SECONDS))
 
     def _archive(self, uri: str) -> Path:
         bucket, key = parse_uri(uri)

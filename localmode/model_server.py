@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,6 +19,13 @@ from typing import IO
 from urllib.parse import urlsplit
 
 TIMEOUT_SECONDS = 60.0  # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_runtime_InvokeEndpoint.html
+# https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-inference-code.html: a container has eight minutes to
+# pass its first health check, and two seconds to answer each. How many it may miss AWS does not say: here as many as
+# fit into the time that an invocation may take, which may well keep the interpreter to itself.
+STARTUP_SECONDS = 480.0
+_PING_SECONDS = 2.0
+_PING_EVERY = 5.0
+_UNHEALTHY_AFTER = TIMEOUT_SECONDS + _PING_EVERY
 _LONGEST_LINE = 1 << 16
 _LONGEST_PAUSE = 30.0  # seconds between attempts to start a server again
 _log = logging.getLogger(__name__)
@@ -40,21 +48,29 @@ class Answer:
 class _Running:
     """A process that answers: where, and the connections to it that nobody uses at the moment."""
 
+    process: subprocess.Popen[bytes]
     port: int
     path: str
     idle: list[http.client.HTTPConnection] = field(default_factory=list)
 
 
 class ModelServer:
-    """A child process that serves one directory, on a loopback port of its own; started again when it ends.
+    """A child process that serves one directory, on a loopback port of its own; started again when it ends or hangs.
 
     `log` takes the lines that it writes. `outstanding` counts its requests, for those who choose among servers.
     """
 
     COMMAND = (sys.executable, "-P", str(Path(__file__).with_name("serving.py")))
 
-    def __init__(self, directory: Path, environment: dict[str, str], log: Callable[[list[str]], None]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        environment: dict[str, str],
+        log: Callable[[list[str]], None],
+        startup_seconds: float = STARTUP_SECONDS,
+    ) -> None:
         self.outstanding = 0
+        self._startup_seconds = startup_seconds
         self._directory = directory
         self._environment = environment
         self._write_log = log
@@ -73,6 +89,7 @@ class ModelServer:
         """Start the process and wait until it answers; raise ModelServerError with its reason if it will not."""
         process = self._launch()
         self._in_thread(self._keep_running, process)
+        self._in_thread(self._keep_pinging)
 
     def invoke(self, body: bytes, headers: dict[str, str]) -> Answer:
         """POST to /invocations; raise TimeoutError after a minute, and ConnectionError where nobody answers."""
@@ -123,19 +140,49 @@ class ModelServer:
                 start_new_session=True,
             )
             self._process = process
-        assert process.stdout is not None and process.stderr is not None
+        assert process.stderr is not None
         self._in_thread(self._copy_log, process.stderr)
-        answer = process.stdout.readline()  # one line: ready, or why not
-        try:
-            ready = json.loads(answer)
-        except ValueError:
-            ready = {"error": "the model server ended without a word; its log says more"}
+        ready = self._wait_until_ready(process)
         if "error" in ready:
             self._kill(process)
             raise ModelServerError(ready["error"])
         url = urlsplit(ready["url"])
-        self._running = _Running(int(url.port or 0), url.path)
+        self._running = _Running(process, int(url.port or 0), url.path)
         return process
+
+    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> dict[str, str]:
+        """Return what the process says when it has started: its `url`, or an `error`."""
+        late = threading.Event()
+
+        def give_up() -> None:
+            late.set()
+            _kill_group(process)
+
+        timer = threading.Timer(self._startup_seconds, give_up)
+        timer.daemon = True
+        timer.start()
+        assert process.stdout is not None
+        answer = process.stdout.readline()
+        timer.cancel()
+        if late.is_set():
+            return {"error": f"it passed no health check within {self._startup_seconds:.0f} seconds of its start"}
+        try:
+            return dict(json.loads(answer))
+        except ValueError:
+            return {"error": "the model server ended without a word; its log says more"}
+
+    def _keep_pinging(self) -> None:
+        """End a process that has not answered for too long; then `_keep_running` starts another one."""
+        pinged, heard = self._running, time.monotonic()
+        while not self._stopping.wait(_PING_EVERY):
+            running = self._running
+            if running is None:
+                continue
+            if running is not pinged or _ping(running):
+                pinged, heard = running, time.monotonic()
+            elif time.monotonic() - heard > _UNHEALTHY_AFTER:
+                _log.warning("the model server of %s does not answer /ping and is ended", self._directory)
+                running.process.kill()
 
     def _keep_running(self, process: subprocess.Popen[bytes]) -> None:
         """Wait for the end of the process, and start another one, until the server is stopped."""
@@ -162,14 +209,29 @@ class ModelServer:
         stream.close()
 
     def _kill(self, process: subprocess.Popen[bytes]) -> None:
-        with suppress(ProcessLookupError, PermissionError):  # gone; macOS says so of a zombie by the second
-            os.killpg(process.pid, signal.SIGKILL)
+        _kill_group(process)
         process.wait()
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
                 pipe.close()
 
-    def _in_thread(self, function: Callable[..., None], argument: object) -> None:
-        thread = threading.Thread(target=function, args=(argument,), daemon=True, name=f"serving {self._directory}")
+    def _in_thread(self, function: Callable[..., None], *arguments: object) -> None:
+        thread = threading.Thread(target=function, args=arguments, daemon=True, name=f"serving {self._directory}")
         self._threads = [*(each for each in self._threads if each.is_alive()), thread]
         thread.start()
+
+
+def _ping(running: _Running) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=_PING_SECONDS)
+    try:
+        connection.request("GET", f"{running.path}/ping")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError, PermissionError):  # gone; macOS says so of a zombie by the second
+        os.killpg(process.pid, signal.SIGKILL)

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from botocore.exceptions import ClientError
 from local import BUCKET, SOON, Daemon, Rooms, configure_endpoint, processes_naming
@@ -223,6 +224,36 @@ def test_a_server_that_is_killed_is_started_again_and_its_log_is_kept(serving: D
     assert {stream.partition("-")[0] for stream, _ in log} == {"mine/i"}
 
 
+def test_what_a_client_tries_again_by_itself_is_answered_once_the_server_is_back(
+    serving: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, address = serving.state, f"http://127.0.0.1:{serving.port}"
+    keys = {"aws_access_key_id": state["access_key"], "aws_secret_access_key": state["secret_key"]}
+    runtime = boto3.client("sagemaker-runtime", region_name="us-east-1", endpoint_url=address, **keys)
+    pauses = []
+
+    def pause(seconds: float) -> None:
+        """Take as long as the server needs, for the length that the client would wait is left to chance."""
+        pauses.append(seconds)
+        end = time.monotonic() + SOON
+        while not running():
+            assert time.monotonic() < end
+
+    def running() -> int:
+        (variant,) = serving.sagemaker.describe_endpoint(EndpointName="halves")["ProductionVariants"]
+        return int(variant["CurrentInstanceCount"])
+
+    (number,) = servers(serving)
+    os.kill(number, signal.SIGKILL)
+    while running():
+        pass
+    monkeypatch.setattr("botocore.endpoint.time.sleep", pause)
+    answer = runtime.invoke_endpoint(EndpointName="halves", ContentType="application/json", Body='{"instances": [2]}')
+    assert json.loads(answer["Body"].read()) == {"predictions": [11.0]}
+    assert pauses
+    assert answer["ResponseMetadata"]["RetryAttempts"] == len(pauses)
+
+
 def test_an_endpoint_comes_back_with_the_daemon_and_leaves_nothing_when_it_is_deleted(serving: Daemon) -> None:
     before = invoke(serving, "halves", [2])
     for name in ("halves", "plus-20"):  # as on AWS, the instance has a copy
@@ -387,8 +418,8 @@ class StandIn(ModelServer):
     stopped: list[str]
     error = ""
 
-    def __init__(self, directory: Path, environment: dict[str, str], log: Any) -> None:
-        super().__init__(directory, environment, log)
+    def __init__(self, directory: Path, environment: dict[str, str], log: Any, startup_seconds: float) -> None:
+        super().__init__(directory, environment, log, startup_seconds)
         self.name = f"{directory.name} {environment['NUMBER']}"
         self.begun = self.gone = False
 
@@ -557,6 +588,23 @@ def test_several_instances_are_several_servers(these: Endpoints, name: str) -> N
     assert settled(these, name)["Running"] == {"mine": 3}
     servers = {id(these._reserve(name, "")[1]) for _ in range(50)}
     assert len(servers) == 3
+
+
+def test_how_long_servers_may_take_to_start_is_the_variant_s_and_eight_minutes_otherwise(
+    daemon: Daemon, these: Endpoints, name: str
+) -> None:
+    these.create(record(name, variant(name, StartupSeconds=77), variant(name, VariantName="usual")))
+    settled(these, name)
+    servers = [each.servers[0]._startup_seconds for each in these._endpoints[name].fleet._variants.values()]
+    assert servers == [77, 480]
+
+    daemon.s3.put_object(Bucket=BUCKET, Key=f"{name}/model.tar.gz", Body=b"")
+    configure_endpoint(daemon.sagemaker, name, f"s3://{BUCKET}/{name}/model.tar.gz")
+    (asked,) = daemon.sagemaker.describe_endpoint_config(EndpointConfigName=name)["ProductionVariants"]
+    asked["ContainerStartupHealthCheckTimeoutInSeconds"] = 66
+    daemon.sagemaker.create_endpoint_config(EndpointConfigName=f"{name}-66", ProductionVariants=[asked])
+    daemon.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=f"{name}-66")
+    assert '"StartupSeconds": 66' in (daemon.home / "endpoints" / f"{name}.json").read_text()
 
 
 def test_least_outstanding_requests_spreads_them_evenly(these: Endpoints, name: str) -> None:

@@ -15,7 +15,7 @@ from localmode import model_server
 from localmode.model_server import ModelServer, ModelServerError
 
 SERVER = """
-import json, os, subprocess, sys, threading
+import json, os, signal, subprocess, sys, threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -28,14 +28,22 @@ class Handler(BaseHTTPRequestHandler):
         connections.append(self)
         super().setup()
 
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
         if body == "die":
             os._exit(3)
         if body == "hang":
             threading.Event().wait()
+        if body == "freeze":
+            os.kill(os.getpid(), signal.SIGSTOP)
+            threading.Event().wait()  # this thread may be the last to stop
         if body == "fork":
-            subprocess.Popen(["sleep", "600"])
+            subprocess.Popen(SLEEP)
         answer = f"{os.getpid()} {len(connections)} {self.path} {body}".encode()
         self.send_response(200 if body != "refuse" else 418)
         self.send_header("Content-Type", self.headers["Content-Type"])
@@ -47,12 +55,15 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 directory = Path(sys.argv[1])
+SLEEP = ["sh", "-c", "sleep 600; :", str(directory)]
 print("started in", directory.name, file=sys.stderr, flush=True)
 if (directory / "reason").exists():
     print(json.dumps({"error": (directory / "reason").read_text()}), flush=True)
     sys.exit(1)
 if (directory / "silent").exists():
     sys.exit(1)
+if (directory / "slow").exists():
+    subprocess.run(SLEEP)
 server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
 server.daemon_threads = True
 print(json.dumps({"url": f"http://127.0.0.1:{server.server_port}/secret"}), flush=True)
@@ -174,6 +185,31 @@ def test_an_answer_that_takes_too_long_is_a_timeout(server: ModelServer, monkeyp
     assert ask(server, "hello")[3] == "hello"
 
 
+def test_a_server_that_hangs_is_started_again(
+    server: ModelServer, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_server, "_PING_EVERY", 0.01)
+    monkeypatch.setattr(model_server, "_PING_SECONDS", 0.1)
+    monkeypatch.setattr(model_server, "_UNHEALTHY_AFTER", 0.5)
+    server.start()
+    before = ask(server, "hello")[0]
+    with pytest.raises(ConnectionError):
+        server.invoke(b"freeze", {"Content-Type": "text/x"})
+    until(lambda: len(lines) == 2 and server.answers)
+    assert ask(server, "hello")[0] != before
+
+
+def test_a_server_that_is_merely_busy_is_left_alone(server: ModelServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    pinged = threading.Semaphore(0)
+    monkeypatch.setattr(model_server, "_PING_EVERY", 0.01)
+    monkeypatch.setattr(model_server, "_ping", lambda _: pinged.release())  # and falsy
+    server.start()
+    before = ask(server, "hello")[0]
+    for _ in range(20):
+        assert pinged.acquire(timeout=SOON)
+    assert ask(server, "hello")[0] == before
+
+
 def test_what_it_has_started_ends_with_it(server: ModelServer) -> None:
     server.start()
     ask(server, "fork")
@@ -192,6 +228,16 @@ def test_a_server_that_ends_without_a_word_points_to_its_log(server: ModelServer
     (directory / "silent").touch()
     with pytest.raises(ModelServerError, match="without a word; its log says more"):
         server.start()
+
+
+def test_a_server_that_takes_too_long_to_start_is_ended_with_all_that_it_started(
+    server: ModelServer, directory: Path
+) -> None:
+    server._startup_seconds = 1.0
+    (directory / "slow").touch()
+    with pytest.raises(ModelServerError, match="no health check within 1 seconds of its start"):
+        server.start()
+    assert processes_naming(str(directory)) == []
 
 
 def test_a_server_that_was_stopped_is_not_started(server: ModelServer) -> None:
