@@ -26,20 +26,22 @@ if [ "$(id -u)" = 0 ] && command -v debootstrap >/dev/null && ! docker image ins
     fi
 fi
 
-# The very versions that the course runs with, for the Python of the image.
-mkdir "$work/context"
-grep -E '^(tensorflow|keras|numpy|boto3)' requirements.txt >"$work/requirements.txt"
-install() {
-    rm -rf "$work/context/packages"
-    .venv/bin/uv pip install --quiet --python $python --python-version 3.11 --target "$work/context/packages" \
-        --requirement "$work/requirements.txt" "$@"
-}
-install "$(grep -o 'sagemaker-training==[0-9.]*' pyproject.toml)" 2>/dev/null || {
-    echo "the image gets no train for jobs without an entrypoint (SDK v2): to build that takes gcc and Python 3.11"
-    install --only-binary :all:
-}
+# The very versions that the course runs with, for the image's Python and the engine's processor, not this machine's.
+case $(docker version --format '{{.Server.Arch}}') in
+    arm64) target=(--python-version 3.11 --python-platform aarch64-manylinux_2_28) ;;
+    *) target=(--python-version 3.11 --python-platform x86_64-manylinux_2_28) ;;
+esac
+toolkit=$(grep -o 'sagemaker-training==[0-9.]*' pyproject.toml)
+mkdir -p "$work/context/toolkit"
+{ grep -E '^(tensorflow|keras|numpy|boto3)' requirements.txt; echo "$toolkit"; } |
+    .venv/bin/uv pip compile --quiet "${target[@]}" --no-emit-package sagemaker-training \
+        --output-file "$work/requirements.txt" - >"$work/log"
+.venv/bin/uv pip install --quiet --python $python "${target[@]}" --target "$work/context/packages" \
+    --requirement "$work/requirements.txt"
 rm -rf "$work/context/packages/bin"
+$python -m pip download -qq --no-deps --no-binary :all: --dest "$work/context/toolkit" "$toolkit"
 cp containers/Dockerfile "$work/context"
 echo "building $1 on $base"
 DOCKER_BUILDKIT=0 docker build --quiet --network host --build-arg BASE=$base "${@/#/--tag=}" "$work/context" \
     >"$work/log" 2>&1 || { tail -n 20 "$work/log" >&2; exit 1; }
+docker image prune --force --filter label=localmode.image=stage >/dev/null

@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -152,6 +153,9 @@ class Daemon:
             for name, value in os.environ.items()
             if not name.startswith(("AWS_", "LOCALMODE_", "SAGEMAKER_")) and name != "PYTHONDONTWRITEBYTECODE"
         }
+        if os.environ.get("TEST_RUNNER") == "docker":
+            pipes = shlex.join(["--volume", f"{home.parents[1]}:{home.parents[1]}"])  # also in the containers
+            kept |= {"LOCALMODE_RUNNER": "docker", "LOCALMODE_DOCKER_OPTIONS": pipes}
         self.environment = {**kept, "LOCALMODE_HOME": str(home), "LOCALMODE_GRACE_SECONDS": str(GRACE), **settings}
         self._clients: dict[str, Any] = {}
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import boto3
 import pytest
+from conftest import RUNNERS
 from local import BUCKET, SOON, Daemon, Pipe, job_request, processes_naming, spot_request
 
 import localmode
@@ -172,7 +173,7 @@ def test_a_setting_that_makes_no_sense_is_one_clear_line(new_daemon: Make, setti
 def test_nothing_outlives_a_killed_daemon_and_jobs_come_back_as_sagemaker_would_have_it(
     new_daemon: Make, pipe: Pipe, order: Pipe
 ) -> None:
-    daemon = new_daemon(LOCALMODE_RUNNER="rewrite").start()
+    daemon = new_daemon(LOCALMODE_RUNNER=RUNNERS[-1]).start()
     wait = f"(setsid sleep 600 &); echo up > {pipe}; read line < {order}"
     for name, request in (("spot", spot_request), ("on-demand", job_request)):
         daemon.sagemaker.create_training_job(**request(name, *SHELL, wait))
