@@ -158,12 +158,12 @@ class Attempt(threading.Thread):
         """Run the containers to their end; return the host that failed first, which ends the others."""
         with self._machine.addresses.lent(len(self.hosts)) as addresses:
             try:
+                self.job.on_training(self._number)  # before a container says or does anything
                 with self._lock:  # an order that comes now finds the containers
                     self._check()
                     names = {host.name: address for host, address in zip(self.hosts, addresses, strict=True)}
                     for host in self.hosts:
                         host.start(names)
-                self.job.on_training(self._number)
                 return self._follow()
             finally:
                 for host in self.hosts:

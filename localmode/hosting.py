@@ -42,6 +42,8 @@ class Hosting:
         self._chance = chance or random.Random()
         self._models = settings.home / "serving"
         self._models.mkdir(exist_ok=True)
+        self._temporary = settings.home / "tmp"
+        shutil.rmtree(self._temporary, ignore_errors=True)  # what a killed daemon's servers left
         self._logs_root = settings.home / "logs" / "endpoints"
         self._logs_root.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
@@ -76,7 +78,8 @@ class Hosting:
         log = self._writer(name, f"{variant['VariantName']}/i-{secrets.token_hex(8)}")
         if not directory.exists():  # or another instance has it, or it is from before a restart
             prepare(self._archive(variant["ModelDataUrl"]), directory, environment, log)
-        return ModelServer(directory, environment, log, variant.get("StartupSeconds", STARTUP_SECONDS))
+        temporary = self._temporary / secrets.token_hex(4)  # short: Unix sockets may be made in there
+        return ModelServer(directory, environment, log, temporary, variant.get("StartupSeconds", STARTUP_SECONDS))
 
     def _archive(self, uri: str) -> Path:
         bucket, key = parse_uri(uri)

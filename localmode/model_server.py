@@ -6,6 +6,7 @@ import http.client
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -57,7 +58,8 @@ class _Running:
 class ModelServer:
     """A child process that serves one directory, on a loopback port of its own; started again when it ends or hangs.
 
-    `log` takes the lines that it writes. `outstanding` counts its requests, for those who choose among servers.
+    `log` takes the lines that it writes, `temporary` is a directory of its own while it runs. `outstanding` counts its
+    requests, for those who choose among servers.
     """
 
     COMMAND = (sys.executable, "-P", str(Path(__file__).with_name("serving.py")))
@@ -67,11 +69,13 @@ class ModelServer:
         directory: Path,
         environment: dict[str, str],
         log: Callable[[list[str]], None],
+        temporary: Path,
         startup_seconds: float = STARTUP_SECONDS,
     ) -> None:
         self.outstanding = 0
         self._startup_seconds = startup_seconds
         self._directory = directory
+        self._temporary = temporary
         self._environment = environment
         self._write_log = log
         self._lock = threading.Lock()
@@ -130,13 +134,14 @@ class ModelServer:
         with self._lock:
             if self._stopping.is_set():
                 raise ModelServerError("the endpoint is being deleted")
+            self._temporary.mkdir(parents=True, exist_ok=True)
             process = subprocess.Popen(
                 [*self.COMMAND, str(self._directory)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 cwd=self._directory,
-                env=self._environment,
+                env={"TMPDIR": str(self._temporary), **self._environment},
                 start_new_session=True,
             )
             self._process = process
@@ -211,6 +216,7 @@ class ModelServer:
     def _kill(self, process: subprocess.Popen[bytes]) -> None:
         _kill_group(process)
         process.wait()
+        shutil.rmtree(self._temporary, ignore_errors=True)  # TensorFlow, killed, leaves files there
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
                 pipe.close()

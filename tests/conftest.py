@@ -20,6 +20,7 @@ else:
 @pytest.fixture(scope="session", autouse=True)
 def nothing_left_running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Whatever the tests start under their temporary directory is gone when they end."""
+    os.environ["TMPDIR"] = str(tmp_path_factory.mktemp("tmp"))  # TensorFlow, killed, leaves files there
     yield
     if sys.platform == "linux":
         from local import processes_naming

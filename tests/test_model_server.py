@@ -42,6 +42,9 @@ class Handler(BaseHTTPRequestHandler):
         if body == "freeze":
             os.kill(os.getpid(), signal.SIGSTOP)
             threading.Event().wait()  # this thread may be the last to stop
+        if body == "tmp":
+            body = os.environ["TMPDIR"]
+            Path(body, "left").touch()
         if body == "fork":
             subprocess.Popen(SLEEP)
         answer = f"{os.getpid()} {len(connections)} {self.path} {body}".encode()
@@ -88,9 +91,10 @@ def lines() -> list[str]:
 @pytest.fixture
 def server(directory: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServer]:
     monkeypatch.setattr(ModelServer, "COMMAND", (sys.executable, str(directory.parent / "server.py")))
-    server = ModelServer(directory, {"PATH": os.defpath}, lines.extend)
+    server = ModelServer(directory, {"PATH": os.defpath}, lines.extend, directory.parent / "tmp")
     yield server
     server.stop()
+    assert not (directory.parent / "tmp").exists()
     assert processes_naming(str(directory)) == []
 
 
@@ -183,6 +187,14 @@ def test_an_answer_that_takes_too_long_is_a_timeout(server: ModelServer, monkeyp
     with pytest.raises(TimeoutError):
         server.invoke(b"hang", {})
     assert ask(server, "hello")[3] == "hello"
+
+
+def test_its_temporary_files_go_with_it(server: ModelServer) -> None:
+    server.start()
+    left = Path(ask(server, "tmp")[3], "left")
+    assert left.exists()
+    server.stop()
+    assert not left.exists()
 
 
 def test_a_server_that_hangs_is_started_again(

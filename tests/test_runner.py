@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from local import BUCKET, Pipe, Rooms, channel, ended, job_request, objects, processes_naming, put, spot_request
 
+from localmode.host import Host
+
 SHELL = ("/bin/bash", "-c")
 PYTHON = ("python3", "-c")
 
@@ -378,6 +380,23 @@ def test_a_stop_while_the_instance_is_reclaimed_ends_in_stopped(
     job.stop()
     assert ended(job).secondary_status == "Stopped"
     assert job.record.model_artifacts == ""
+
+
+def test_a_job_is_training_before_its_container_does_anything(
+    rooms: Rooms, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that whoever hears of the container and then interrupts it, interrupts a training."""
+    seen = []
+
+    def start(host: Host, addresses: dict[str, str]) -> None:
+        job = rooms.jobs.get(name)
+        seen.append(job and job.record.secondary_status)
+        really_start(host, addresses)
+
+    really_start = Host.start
+    monkeypatch.setattr(Host, "start", start)
+    assert rooms.run(job_request(name)).status == "Completed"
+    assert seen == ["Training"]
 
 
 @pytest.mark.parametrize("phase", ["Starting", "Downloading", "Training"])
