@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
+from localmode.replay import at
 from localmode.services import Services
 from localmode.settings import LocalModeError
 
 GROUP = "/aws/sagemaker/TrainingJobs"
 _BATCH = 1000
-_MAX_EVENT = (
-    256 * 1024 - 26
-)  # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutLogEvents.html
+# https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutLogEvents.html
+_MAX_EVENT = 256 * 1024 - 26
 
 
 class Logs:
@@ -30,21 +30,29 @@ class Logs:
         self._directory = directory
         self._services = services
         self._group = group
-        self._services.logs("CreateLogGroup", logGroupName=group)
+        services.keep_log_group(group, self._forget)
         for path in sorted(directory.glob("*.jsonl")):
             self._restore(path)
 
     def stream(self, name: str) -> LogStream:
         """Open a stream for appending; the same name continues the same stream."""
-        path = self._directory / f"{quote(name, safe='')}.jsonl"
+        path = self._path(name)
+        stream = LogStream(path, name, self._services, self._group)
         if not path.exists():
             path.touch()
-            self._services.logs("CreateLogStream", logGroupName=self._group, logStreamName=name)
-        return LogStream(path, name, self._services, self._group)
+            stream.create()
+        return stream
+
+    def _path(self, stream: str) -> Path:
+        return self._directory / f"{quote(stream, safe='')}.jsonl"
+
+    def _forget(self, stream: str | None) -> None:
+        """Delete the events of a stream, or of all of them."""
+        for path in [self._path(stream)] if stream is not None else self._directory.glob("*.jsonl"):
+            path.unlink(missing_ok=True)
 
     def _restore(self, path: Path) -> None:
         stream = LogStream(path, unquote(path.stem), self._services, self._group)
-        self._services.logs("CreateLogStream", logGroupName=self._group, logStreamName=stream.name)
         complete, end, _ = path.read_bytes().rpartition(b"\n")
         os.truncate(path, len(complete + end))  # a line that was being written when the daemon was killed
         try:
@@ -52,7 +60,9 @@ class Logs:
         except ValueError as error:
             raise LocalModeError(f"{path} is damaged ({error}); move it away to start without this log") from error
         for start in range(0, len(events), _BATCH):
-            stream.publish(events[start : start + _BATCH])
+            batch = events[start : start + _BATCH]
+            with at(batch[-1]["timestamp"] / 1000):  # or what is older than two weeks would be refused
+                stream.publish(batch)
 
 
 class LogStream:
@@ -79,9 +89,28 @@ class LogStream:
         for start in range(0, len(events), _BATCH):
             self.publish(events[start : start + _BATCH])
 
+    def create(self) -> None:
+        """Create the stream in CloudWatch Logs, and its group, where they are not there."""
+        for operation, names in (
+            ("CreateLogGroup", {"logGroupName": self._group}),
+            ("CreateLogStream", {"logGroupName": self._group, "logStreamName": self.name}),
+        ):
+            try:
+                self._services.logs(operation, **names)
+            except RuntimeError as error:
+                if "ResourceAlreadyExists" not in str(error):
+                    raise
+
     def publish(self, events: list[dict[str, Any]]) -> None:
-        """Hand events to CloudWatch Logs."""
-        self._services.logs("PutLogEvents", logGroupName=self._group, logStreamName=self.name, logEvents=events)
+        """Hand events to CloudWatch Logs, also where a client has deleted the stream."""
+        request = {"logGroupName": self._group, "logStreamName": self.name, "logEvents": events}
+        try:
+            self._services.logs("PutLogEvents", **request)
+        except RuntimeError as error:
+            if "ResourceNotFound" not in str(error):
+                raise
+            self.create()
+            self._services.logs("PutLogEvents", **request)
 
     def last_lines(self, count: int) -> list[str]:
         """Return the last lines written."""

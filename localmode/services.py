@@ -6,7 +6,9 @@ import io
 import json
 import logging
 import os
+import threading
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 from xml.sax.saxutils import escape
@@ -20,10 +22,12 @@ from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request, Response
 from werkzeug.wsgi import get_input_stream
 
+from localmode.replay import Change, Changes
 from localmode.settings import ACCOUNT_ID, ROLE_NAME, Settings
 from localmode.shapes import ApiError
 
 SERVICES = ("iam", "sts", "logs")
+_ONLY_READS = ("Describe", "Filter", "Generate", "Get", "List", "Simulate", "Start", "Stop", "Test")
 _log = logging.getLogger(__name__)
 _XML = "text/xml; charset=utf-8"
 _TRUST = {
@@ -38,35 +42,30 @@ class Services:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._apps = {service: create_backend_app(service) for service in SERVICES}
-        self.query(
-            "iam",
-            "2010-05-08",
-            Action="CreateRole",
-            RoleName=ROLE_NAME,
-            AssumeRolePolicyDocument=json.dumps(_TRUST),
-        )
+        self._changing = threading.Lock()
+        self._changes = Changes(settings.home / "changes.jsonl")
+        self._forget_logs: dict[str, Callable[[str | None], None]] = {}
+        changes = self._changes.all()
+        for change in changes or []:
+            self._make_again(change)
+        if changes is None:
+            self.query(Action="CreateRole", RoleName=ROLE_NAME, AssumeRolePolicyDocument=json.dumps(_TRUST))
 
     def handle(self, service: str, environ: dict[str, Any]) -> Response:
         """Answer one request that a client sent to `service`."""
-        if service in ("iam", "sts"):
-            environ["wsgi.input"] = io.BytesIO(get_input_stream(environ).read())  # read here and again by moto
-            request = Request(environ)
-            action = request.form.get("Action", "")
-            environ["wsgi.input"].seek(0)
-            if action == "SimulatePrincipalPolicy":
-                return self._simulate_principal_policy(request)
-            if action == "GetCallerIdentity":
-                return self._caller_identity()
-        elif environ.get("HTTP_X_AMZ_TARGET", "").endswith(".FilterLogEvents"):
-            body = self._with_stream_names(get_input_stream(environ).read())
-            environ.update({"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))})
-        return self._answer(service, environ)
-
-    def _answer(self, service: str, environ: dict[str, Any]) -> Response:
-        """Pass a client's request to moto; what moto did not foresee is the client's error, not the daemon's."""
+        body = get_input_stream(environ).read()
+        operation = _operation(service, environ, body)
+        if operation == "SimulatePrincipalPolicy":
+            return self._simulate_principal_policy(Request(_with_body(environ, body)))
+        if operation == "GetCallerIdentity":
+            return self._caller_identity()
+        if service == "logs" and operation == "FilterLogEvents":
+            body = self._with_stream_names(body)
         try:
-            return self.send(service, environ)
-        except HTTPException:  # the body is not what its headers say
+            if service == "sts" or operation.startswith(_ONLY_READS):
+                return self._send(service, _with_body(environ, body))
+            return self._change(Change.made_now(service, environ, body), operation)
+        except (HTTPException, OSError):  # the body is not what its headers say; the disk
             raise
         except NotImplementedError as error:
             raise ApiError(
@@ -78,18 +77,17 @@ class Services:
                 "ValidationError", f"localmode's {service} can make nothing of this request: {error!r}"
             ) from error
 
-    def send(self, service: str, environ: dict[str, Any]) -> Response:
-        """Pass a WSGI request to moto and collect its answer."""
-        return Response.from_app(self._apps[service], environ)
-
-    def query(self, service: str, version: str, **parameters: str) -> Response:
-        """Call an operation of a service with the query protocol; raise RuntimeError if it fails."""
-        builder = EnvironBuilder(method="POST", data={"Version": version, **parameters})
-        environ = builder.get_environ()
-        return _checked(self.send(service, environ), parameters["Action"])
+    def query(self, **parameters: str) -> Response:
+        """Call an operation of IAM; raise RuntimeError if it fails."""
+        operation = parameters["Action"]
+        builder = EnvironBuilder(method="POST", data={"Version": "2010-05-08", **parameters})
+        return _checked(self.handle("iam", builder.get_environ()), operation)
 
     def logs(self, operation: str, **parameters: Any) -> dict[str, Any]:
-        """Call an operation of CloudWatch Logs; raise RuntimeError if it fails."""
+        """Call an operation of CloudWatch Logs; raise RuntimeError if it fails.
+
+        The events of jobs and endpoints are not written down here: logs.py keeps them.
+        """
         signature = f"AWS4-HMAC-SHA256 Credential=localmode/20260101/{self._settings.region}/logs/aws4_request"
         headers = {
             "Authorization": f"{signature}, SignedHeaders=host, Signature=0",
@@ -97,13 +95,47 @@ class Services:
             "Content-Type": "application/x-amz-json-1.1",
         }
         builder = EnvironBuilder(method="POST", headers=Headers(headers), data=json.dumps(parameters).encode())
-        response = self.send("logs", builder.get_environ())
+        environ = builder.get_environ()
+        response = self._send("logs", environ) if operation == "PutLogEvents" else self.handle("logs", environ)
         return dict(json.loads(_checked(response, operation).data or b"{}"))
+
+    def keep_log_group(self, group: str, forget: Callable[[str | None], None]) -> None:
+        """Say who keeps the events of a log group: `forget` is called with a stream that a client deletes, or None."""
+        self._forget_logs[group] = forget
+
+    def _send(self, service: str, environ: dict[str, Any]) -> Response:
+        """Pass a WSGI request to moto and collect its answer."""
+        return Response.from_app(self._apps[service], environ)
+
+    def _change(self, change: Change, operation: str) -> Response:
+        """Make a request that changes something; before it is answered it is on disk."""
+        with self._changing:
+            response = self._carry_out(change)
+            if response.status_code < 300:
+                if operation in ("DeleteLogGroup", "DeleteLogStream"):
+                    request = json.loads(change.body)
+                    if forget := self._forget_logs.get(request.get("logGroupName")):
+                        forget(request.get("logStreamName"))
+                self._changes.append(change)
+        return response
+
+    def _make_again(self, change: Change) -> None:
+        """Make a request of before a restart; another version of moto may refuse what its forerunner took."""
+        try:
+            refusal = "" if (answer := self._carry_out(change)).status_code < 300 else answer.get_data(as_text=True)
+        except Exception as error:  # noqa: BLE001 - as above
+            refusal = repr(error)
+        if refusal:
+            _log.warning("%s: a change of %s could not be made again: %s", change.service, change.when, refusal)
+
+    def _carry_out(self, change: Change) -> Response:
+        with change.conditions():
+            return self._send(change.service, change.environ())
 
     def trusts_sagemaker(self, role_name: str) -> bool:
         """Tell whether there is a role of this name that SageMaker may assume."""
         try:
-            answer = self.query("iam", "2010-05-08", Action="GetRole", RoleName=role_name)
+            answer = self.query(Action="GetRole", RoleName=role_name)
         except RuntimeError:  # no such role
             return False
         policy = ElementTree.fromstring(answer.data).findtext(".//{*}AssumeRolePolicyDocument") or ""
@@ -151,6 +183,18 @@ class Services:
             f"<Arn>arn:aws:sts::{ACCOUNT_ID}:assumed-role/{ROLE_NAME}/localmode</Arn>"
             f"<UserId>AROALOCALMODE:localmode</UserId><Account>{ACCOUNT_ID}</Account>",
         )
+
+
+def _operation(service: str, environ: dict[str, Any], body: bytes) -> str:
+    """Return the name of the operation that a request asks for; empty if it names none."""
+    if service == "logs":
+        return str(environ.get("HTTP_X_AMZ_TARGET", "")).rpartition(".")[2]
+    return Request(_with_body(environ, body)).values.get("Action", "")
+
+
+def _with_body(environ: dict[str, Any], body: bytes) -> dict[str, Any]:
+    """Return a request whose body, which has been read, can be read again."""
+    return {**environ, "wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
 
 
 def _checked(response: Response, operation: str) -> Response:
