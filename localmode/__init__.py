@@ -59,7 +59,10 @@ def interrupt(training_job_name: str, outage: float = 0.0, home: str | Path | No
 
 
 def set_spot_capacity(available: bool, home: str | Path | None = None) -> None:
-    """Take all Spot capacity away, or give it back. Jobs that need some wait; running instances stay."""
+    """Take all Spot capacity away, or give it back. Jobs that need some wait; running instances stay.
+
+    A daemon that starts anew has capacity.
+    """
     client.command(_home(home), "spot-capacity", available=available)
 
 
