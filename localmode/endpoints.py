@@ -1,4 +1,4 @@
-"""All endpoints: created, updated, found, kept on disk, and invoked.
+"""All endpoints: created, updated, found, and kept on disk.
 
 What a client was told is on disk; the outcome of a creation or an update that could not be written there is found
 again after a restart, since the daemon then does the same once more.
@@ -14,13 +14,12 @@ from collections.abc import Callable
 from typing import Any
 
 from localmode.disk import Journal
-from localmode.fleet import Fleet, Specification, Unavailable, UnknownVariant
-from localmode.hosting import LOG_GROUP, Hosting
-from localmode.model_server import TIMEOUT_SECONDS, Answer, ModelServer, ModelServerError
+from localmode.fleet import Fleet, Specification
+from localmode.hosting import Hosting
+from localmode.model_server import ModelServerError
 from localmode.settings import ACCOUNT_ID, Settings
 from localmode.shapes import ApiError
 
-MAX_PAYLOAD_BYTES = 6 << 20  # of a request and of an answer: botocore's model of InvokeEndpoint
 _SERVING = ("InService", "Updating", "RollingBack")
 _log = logging.getLogger(__name__)
 
@@ -56,10 +55,10 @@ class Endpoints:
         self._settings = settings
         self._hosting = hosting
         self._journal = journal
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()  # of all that is told here of an endpoint
         self._endpoints: dict[str, Endpoint] = {}
         self._closing = False
-        with self._lock:  # nobody sweeps before all are known
+        with self.lock:  # nobody sweeps before all are known
             for name, record in journal.load(_read).items():
                 if record["EndpointStatus"] == "Deleting":
                     journal.delete(name)
@@ -69,7 +68,7 @@ class Endpoints:
 
     def create(self, record: Record) -> bool:
         """Begin to create an endpoint; its status says how that went. Return False for a name in use."""
-        with self._lock:
+        with self.lock:
             if record["EndpointName"] in self._endpoints:
                 return False
             record = {**record, "EndpointStatus": "Creating", "Generation": _generation()}
@@ -82,7 +81,7 @@ class Endpoints:
 
         Until they are up the old ones serve. Raises ApiError for an endpoint that is not in service.
         """
-        with self._lock:
+        with self.lock:
             endpoint = self._endpoints[name]
             old = endpoint.record
             if old["EndpointStatus"] != "InService" or not endpoint.settled.is_set():
@@ -97,7 +96,7 @@ class Endpoints:
 
     def delete(self, name: str) -> None:
         """Begin to delete an endpoint: its servers end, then it is forgotten."""
-        with self._lock:
+        with self.lock:
             endpoint = self._endpoints[name]
             if endpoint.record["EndpointStatus"] == "Deleting":
                 return
@@ -108,18 +107,18 @@ class Endpoints:
 
     def get(self, name: str) -> Record | None:
         """Return the record of an endpoint; `Running` counts the instances of each variant that answer."""
-        with self._lock:
+        with self.lock:
             endpoint = self._endpoints.get(name)
             return {**endpoint.record, "Running": endpoint.fleet.running()} if endpoint else None
 
     def all(self) -> list[Record]:
         """Return all records."""
-        with self._lock:
+        with self.lock:
             return [dict(endpoint.record) for endpoint in self._endpoints.values()]
 
     def tags(self, name: str, change: Callable[[Tags], Tags] | None = None) -> Tags | None:
         """Return an endpoint's tags, after a change to them if one is given; None for an unknown endpoint."""
-        with self._lock:
+        with self.lock:
             endpoint = self._endpoints.get(name)
             if endpoint is None:
                 return None
@@ -129,33 +128,20 @@ class Endpoints:
                 endpoint.record = record
             return list(endpoint.record.get("Tags", []))
 
-    def invoke(self, name: str, body: bytes, headers: dict[str, str], target: str = "") -> tuple[str, Answer]:
-        """Return the variant that answered, and its answer; raise ApiError where there is none, or an error."""
-        if len(body) > MAX_PAYLOAD_BYTES:
-            raise ApiError("413", f"HTTP content length exceeded {MAX_PAYLOAD_BYTES} bytes.", 413)
-        variant, server, release = self._reserve(name, target)
-        try:
-            answer = server.invoke(body, headers)
-        except TimeoutError as error:
-            message = (
-                "Your invocation timed out while waiting for a response from container primary: it has "
-                f"{TIMEOUT_SECONDS:.0f} seconds to answer"
-            )
-            raise self._model_error(name, 0, message) from error
-        except OSError as error:
-            raise _unavailable(f"the instance of production variant {variant} does not answer ({error})") from error
-        finally:
-            release()
-        if answer.status >= 300:
-            raise self._model_error(name, answer.status, answer.body.decode(errors="replace"))
-        if len(answer.body) > MAX_PAYLOAD_BYTES:
-            message = f"an answer of {len(answer.body)} bytes, where {MAX_PAYLOAD_BYTES} are the most"
-            raise self._model_error(name, answer.status, message)
-        return variant, answer
+    def serving(self, name: str) -> Fleet:
+        """Return the fleet that answers an endpoint's requests now; raise ApiError where there is none."""
+        with self.lock:
+            endpoint = self._endpoints.get(name)
+            status = endpoint.record["EndpointStatus"] if endpoint else ""
+            if status == "Creating":
+                raise ApiError("ValidationError", f"Endpoint {name} is being created and takes no requests yet.")
+            if endpoint is None or status not in _SERVING:
+                raise ApiError("ValidationError", f"Endpoint {name} of account {ACCOUNT_ID} not found.")
+            return endpoint.fleet
 
     def close(self) -> None:
         """Stop all servers; the journal keeps the endpoints."""
-        with self._lock:
+        with self.lock:
             self._closing = True  # a server that ends from now on has not failed
             fleets = [fleet for endpoint in self._endpoints.values() for fleet in endpoint.fleets]
         for fleet in fleets:
@@ -191,7 +177,7 @@ class Endpoints:
             new, error = old, _attempt(lambda: old.scale(change["Variants"]))
         else:
             new = self._hosting.fleet(endpoint.record["EndpointName"], change["Generation"], change["Variants"])
-            with self._lock:
+            with self.lock:
                 endpoint.incoming = new
                 deleted = self._closing or endpoint.record["EndpointStatus"] == "Deleting"
             error = "the endpoint is being deleted" if deleted else _attempt(new.start)
@@ -201,7 +187,7 @@ class Endpoints:
             new.abandon()
             self._settle(endpoint, {"EndpointStatus": "InService"}, reason)
             return
-        with self._lock:
+        with self.lock:
             endpoint.fleet, endpoint.incoming = new, None  # from here on, new requests go there
         if new is not old:
             old.retire()
@@ -215,7 +201,7 @@ class Endpoints:
 
     def _change(self, endpoint: Endpoint, changes: Record, *gone: str) -> None:
         """Change a record by what has happened; on disk it may come later, since a restart does the same again."""
-        with self._lock:
+        with self.lock:
             if endpoint.record["EndpointStatus"] == "Deleting" or self._closing:
                 return
             kept = {key: value for key, value in endpoint.record.items() if key not in ("FailureReason", *gone)}
@@ -227,12 +213,12 @@ class Endpoints:
 
     def _take_down(self, endpoint: Endpoint) -> None:
         name = endpoint.record["EndpointName"]
-        with self._lock:
+        with self.lock:
             fleets = endpoint.fleets
         for fleet in fleets:
             fleet.stop()
         endpoint.settled.wait()
-        with self._lock:
+        with self.lock:
             del self._endpoints[name]
             self._sweep()
             try:
@@ -247,34 +233,9 @@ class Endpoints:
         name = f"{what} {endpoint.record['EndpointName']}"
         threading.Thread(target=function, args=(endpoint,), name=name, daemon=True).start()
 
-    # Who serves
-
-    def _reserve(self, name: str, target: str) -> tuple[str, ModelServer, Callable[[], None]]:
-        """Choose the server for a request; return its variant, itself, and what to call when the request is over."""
-        self._serving(name).fleet.up.wait(TIMEOUT_SECONDS)  # after a restart of the daemon
-        with self._lock:  # so that no request comes to a fleet that is being retired
-            fleet = self._serving(name).fleet
-            try:
-                variant, server = fleet.reserve(target)
-            except UnknownVariant as error:
-                raise ApiError("ValidationError", f"Endpoint {name} of account {ACCOUNT_ID}: {error}.") from error
-            except Unavailable as error:
-                raise _unavailable(str(error)) from error
-        return variant, server, lambda: fleet.release(server)
-
-    def _serving(self, name: str) -> Endpoint:
-        with self._lock:
-            endpoint = self._endpoints.get(name)
-        status = endpoint.record["EndpointStatus"] if endpoint else ""
-        if status == "Creating":
-            raise ApiError("ValidationError", f"Endpoint {name} is being created and takes no requests yet.")
-        if endpoint is None or status not in _SERVING:
-            raise ApiError("ValidationError", f"Endpoint {name} of account {ACCOUNT_ID} not found.")
-        return endpoint
-
     def _sweep(self) -> None:
         """Remove the files of fleets that are no more."""
-        with self._lock:
+        with self.lock:
             records = [(name, endpoint.record) for name, endpoint in self._endpoints.items()]
             kept = {
                 (name, each["Generation"])
@@ -282,18 +243,6 @@ class Endpoints:
                 for each in (record, record.get("Update", record))
             }
             self._hosting.sweep(kept)
-
-    def _model_error(self, name: str, status: int, message: str) -> ApiError:
-        kind = "client" if 400 <= status < 500 else "server"
-        return ApiError(
-            "ModelError",
-            f'Received {kind} error ({status}) from primary with message "{message}". '
-            f"See {LOG_GROUP}{name} in account {ACCOUNT_ID} for more information.",
-            424,
-            OriginalStatusCode=status,
-            OriginalMessage=message,
-            LogStreamArn=f"arn:aws:logs:{self._settings.region}:{ACCOUNT_ID}:log-group:{LOG_GROUP}{name}",
-        )
 
 
 def _generation() -> str:
@@ -311,8 +260,3 @@ def _attempt(start: Callable[[], None]) -> str:
         _log.exception("an endpoint cannot be started")
         return "InternalServerError: an unexpected error in localmode; its log has the details."
     return ""
-
-
-def _unavailable(why: str) -> ApiError:
-    """Return the error that AWS's clients answer by trying again."""
-    return ApiError("ServiceUnavailable", f"The service is unavailable. Try your call again: {why}.", 503)

@@ -18,8 +18,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow as tf
 
+from localmode.predictions import to_outputs, to_predictions
 from localmode.saved_models import saved_models
-from localmode.tensors import Arrays, RequestError, from_inputs, from_instances, to_outputs, to_predictions
+from localmode.tensors import Arrays, RequestError, from_inputs, from_instances
 
 _DEFAULT_SIGNATURE = "serving_default"
 _STATUS = {  # of TensorFlow's errors in HTTP: tensorflow_serving/model_servers/http_server.cc

@@ -1,7 +1,7 @@
 """The loopback HTTP front: who may come in, and who answers.
 
     X-Amz-Target: SageMaker.*         -> api.py
-    POST /endpoints/NAME/invocations  -> endpoints.py
+    POST /endpoints/NAME/invocations  -> invoke.py
     S3                                -> storage.py
     IAM, STS, CloudWatch Logs         -> moto, behind services.py
     /_localmode/COMMAND               -> the daemon itself
@@ -27,6 +27,7 @@ from werkzeug.wrappers import Request, Response
 from werkzeug.wsgi import get_input_stream
 
 from localmode.api import SageMaker
+from localmode.invoke import Invoker
 from localmode.services import SERVICES, Services
 from localmode.settings import LocalModeError
 from localmode.shapes import ApiError
@@ -69,6 +70,7 @@ class Application:
         self._hosts = (f"127.0.0.1:{port}", f"localhost:{port}")
         self._access_key = access_key
         self._sagemaker = sagemaker
+        self._invoker = Invoker(sagemaker.settings, sagemaker.endpoints)
         self._storage = storage
         self._services = services
         self._commands = commands
@@ -133,7 +135,7 @@ class Application:
                 raise ApiError("ValidationError", f"localmode does not do this: {member}. On AWS it would be accepted.")
         headers = {header: environ[key] for key, header in _FORWARDED.items() if environ.get(key)}
         target = environ.get("HTTP_X_AMZN_SAGEMAKER_TARGET_VARIANT", "")
-        variant, answer = self._sagemaker.endpoints.invoke(name, _read(environ), headers, target)
+        variant, answer = self._invoker.invoke(name, _read(environ), headers, target)
         response = Response(answer.body, content_type=answer.content_type)
         response.headers["x-Amzn-Invoked-Production-Variant"] = variant
         return response

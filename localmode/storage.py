@@ -18,7 +18,8 @@ from localmode.s3.buckets import BucketOperations, document_operations
 from localmode.s3.files import BucketNotEmpty, NoSuchBucket, ObjectFiles
 from localmode.s3.index import StoredObject, chunks_of
 from localmode.s3.listing import ListOperations
-from localmode.s3.objects import ObjectOperations, Parameters, operations_of, refuse_versions
+from localmode.s3.objects import ObjectOperations, operations_of
+from localmode.s3.parameters import Parameters, refuse_versions
 from localmode.s3.parts import PartOperations, no_such_upload
 from localmode.s3.uploads import NoSuchUpload, Uploads
 from localmode.settings import ACCOUNT_ID

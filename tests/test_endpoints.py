@@ -27,6 +27,7 @@ from localmode.archives import ArchiveError
 from localmode.disk import Journal
 from localmode.endpoints import Endpoints
 from localmode.hosting import Hosting
+from localmode.invoke import Invoker
 from localmode.model_server import Answer, ModelServer, ModelServerError
 from localmode.saved_models import prepare
 from localmode.settings import Settings
@@ -494,6 +495,17 @@ def settled(these: Endpoints, name: str) -> dict[str, Any]:
     return found
 
 
+def ask(these: Endpoints, *request: Any) -> tuple[str, Answer]:
+    return Invoker(Settings(Path()), these).invoke(*request)
+
+
+def reserve(these: Endpoints, name: str, target: str = "") -> tuple[ModelServer, Callable[[], None]]:
+    """Let a server have a request; return it, and what ends the request."""
+    fleet = these.serving(name)
+    _, server = fleet.reserve(target)
+    return server, lambda: fleet.release(server)
+
+
 def begin_update(these: Endpoints, stand_in: type[StandIn], name: str) -> None:
     """Create an endpoint and begin to update it; the new server starts when it is told to."""
     these.create(record(name))
@@ -504,7 +516,7 @@ def begin_update(these: Endpoints, stand_in: type[StandIn], name: str) -> None:
 
 def answer(these: Endpoints, name: str, target: str = "", **headers: str) -> str:
     """Invoke an endpoint; return which server has answered."""
-    served, reply = these.invoke(name, b"", headers, target)
+    served, reply = ask(these, name, b"", headers, target)
     assert reply.body.decode().startswith(served)
     return reply.body.decode()
 
@@ -522,10 +534,10 @@ def test_an_endpoint_is_created_then_in_service(make: Make, stand_in: type[Stand
     assert not these.create(record(name))
     assert these.get(name)["EndpointStatus"] == "Creating"
     with pytest.raises(ApiError, match="is being created"):
-        these.invoke(name, b"x", {})
+        ask(these, name, b"x", {})
     stand_in.may_start.set()
     assert settled(these, name)["EndpointStatus"] == "InService"
-    assert these.invoke(name, b"x", {}) == ("mine", Answer(200, "text/plain", b"mine 1x"))
+    assert ask(these, name, b"x", {}) == ("mine", Answer(200, "text/plain", b"mine 1x"))
 
 
 def test_an_endpoint_in_service_comes_back_and_a_failed_one_stays_failed(
@@ -587,7 +599,7 @@ def test_an_endpoint_that_was_being_deleted_is_gone_after_a_restart(
 def test_several_instances_are_several_servers(these: Endpoints, name: str) -> None:
     these.create(record(name, variant(name, InstanceCount=3)))
     assert settled(these, name)["Running"] == {"mine": 3}
-    servers = {id(these._reserve(name, "")[1]) for _ in range(50)}
+    servers = {id(reserve(these, name)[0]) for _ in range(50)}
     assert len(servers) == 3
 
 
@@ -611,10 +623,11 @@ def test_how_long_servers_may_take_to_start_is_the_variant_s_and_eight_minutes_o
 def test_least_outstanding_requests_spreads_them_evenly(these: Endpoints, name: str) -> None:
     these.create(record(name, variant(name, InstanceCount=3, Routing="LEAST_OUTSTANDING_REQUESTS")))
     settled(these, name)
-    held = [these._reserve(name, "") for _ in range(6)]
-    assert {server.outstanding for _, server, _ in held} == {2}
-    held[0][2]()
-    assert these._reserve(name, "")[1] is held[0][1]
+    held = [reserve(these, name) for _ in range(6)]
+    assert {server.outstanding for server, _ in held} == {2}
+    first, release = held[0]
+    release()
+    assert reserve(these, name)[0] is first
 
 
 def test_traffic_follows_the_weights_and_a_target_overrides_them(these: Endpoints, name: str) -> None:
@@ -624,7 +637,7 @@ def test_traffic_follows_the_weights_and_a_target_overrides_them(these: Endpoint
     assert 280 < served.count("a") < 320
     assert {answer(these, name, "b") for _ in range(20)} == {"b 1"}
     with pytest.raises(ApiError, match="there is no production variant 'c'; there is a, b") as caught:
-        these.invoke(name, b"", {}, "c")
+        ask(these, name, b"", {}, "c")
     assert caught.value.code == "ValidationError"
 
 
@@ -632,7 +645,7 @@ def test_without_any_weight_only_a_target_is_served(these: Endpoints, name: str)
     these.create(record(name, variant(name, Weight=0.0)))
     settled(these, name)
     with pytest.raises(ApiError, match="every production variant has the weight 0"):
-        these.invoke(name, b"", {})
+        ask(these, name, b"", {})
     assert answer(these, name, "mine") == "mine 1"
 
 
@@ -644,7 +657,7 @@ def test_the_old_servers_serve_until_the_new_ones_are_up(
     assert answer(these, name) == "mine 1"
     with pytest.raises(ApiError, match='Cannot update in-progress endpoint "arn".'):
         these.update(name, "z", [variant(name)], fresh=True)
-    _, _, release = these._reserve(name, "")  # a request that the old server is still busy with
+    _, release = reserve(these, name)  # a request that the old server is still busy with
     stand_in.may_start.set()
     while answer(these, name) == "mine 1":
         pass
@@ -709,7 +722,7 @@ def test_weights_and_capacities_change_in_place(these: Endpoints, stand_in: type
     these.update(name, "x", [{**both[0], "Weight": 0.0}, {**both[1], "InstanceCount": 3}], fresh=False)
     assert settled(these, name)["Running"] == {"a": 1, "b": 3}
     assert {answer(these, name) for _ in range(50)} == {"b 1"}
-    _, busy, release = these._reserve(name, "b")
+    _, release = reserve(these, name, "b")
     these.update(name, "x", [both[0], {**both[1], "InstanceCount": 1}], fresh=False)
     release()
     assert settled(these, name)["Running"] == {"a": 1, "b": 1}
@@ -794,7 +807,7 @@ def test_a_server_that_does_not_answer_in_time_is_a_model_error_that_names_the_l
     these.create(record(name))
     settled(these, name)
     with pytest.raises(ApiError, match="timed out .* it has 60 seconds to answer") as caught:
-        these.invoke(name, b"", {"raise": "timeout"})
+        ask(these, name, b"", {"raise": "timeout"})
     assert (caught.value.code, caught.value.members["OriginalStatusCode"]) == ("ModelError", 0)
 
 
@@ -802,7 +815,7 @@ def test_an_answer_larger_than_the_limit_is_a_model_error_that_names_it(these: E
     these.create(record(name))
     settled(these, name)
     with pytest.raises(ApiError, match="an answer of 7000006 bytes, where 6291456 are the most") as caught:
-        these.invoke(name, b"x" * 1000, {"times": "7000"})
+        ask(these, name, b"x" * 1000, {"times": "7000"})
     assert caught.value.code == "ModelError"
 
 

@@ -3,6 +3,7 @@
 import json
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -52,7 +53,7 @@ def the_daemon_lives_on(daemon: Daemon) -> object:
 
 def test_a_daemon_told_to_stop_answers_before_it_stops() -> None:
     told: list[str] = []
-    nothing: Any = None
+    nothing: Any = SimpleNamespace(settings=None, endpoints=None)
     application = Application(80, "key", nothing, nothing, nothing, {}, lambda: told.append("stop"))
     request = EnvironBuilder("/_localmode/stop", "http://127.0.0.1:80", method="POST", headers={KEY_HEADER: "key"})
     body, status, _ = run_wsgi_app(application, request.get_environ())

@@ -7,7 +7,8 @@ from typing import Any
 
 from localmode.s3.body import Body
 from localmode.s3.files import ObjectFiles
-from localmode.s3.objects import OWNER, Operations, Parameters, Result
+from localmode.s3.objects import OWNER, Operations, Result
+from localmode.s3.parameters import Parameters
 from localmode.s3.uploads import Uploads
 from localmode.shapes import ApiError
 

@@ -9,7 +9,8 @@ from urllib.parse import quote
 from localmode.s3.body import Body
 from localmode.s3.files import ObjectFiles
 from localmode.s3.index import Page
-from localmode.s3.objects import MAX_KEYS, OWNER, Parameters, Result
+from localmode.s3.objects import OWNER, Result
+from localmode.s3.parameters import MAX_KEYS, Parameters
 from localmode.shapes import ApiError
 
 _LISTING = {"Prefix", "Delimiter", "MaxKeys", "EncodingType"}

@@ -7,10 +7,9 @@ import re
 from localmode.s3.body import Body
 from localmode.s3.files import ObjectFiles
 from localmode.s3.index import Digest, StoredObject, chunks_of
-from localmode.s3.objects import (
-    WRITING,
+from localmode.s3.objects import WRITING, Result
+from localmode.s3.parameters import (
     Parameters,
-    Result,
     checked_key,
     copy_source,
     identity,

@@ -1,0 +1,116 @@
+"""What requests of S3 say, read and checked, and the errors that several of its operations answer."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+from werkzeug.http import http_date
+
+from localmode.s3.index import Digest
+from localmode.shapes import ApiError
+
+Parameters = dict[str, Any]
+MAX_KEYS = 1000  # in one request or answer
+_MAX_KEY_BYTES = 1024
+DEFAULT_TYPE = "binary/octet-stream"
+KEPT = {  # parameters that an object keeps, by the headers that give them back
+    "CacheControl": "cache-control",
+    "ContentDisposition": "content-disposition",
+    "ContentEncoding": "content-encoding",
+    "ContentLanguage": "content-language",
+    "ContentType": "content-type",
+    "Expires": "expires",
+    "ServerSideEncryption": "x-amz-server-side-encryption",
+    "SSEKMSKeyId": "x-amz-server-side-encryption-aws-kms-key-id",
+    "StorageClass": "x-amz-storage-class",
+}
+
+
+def no_such_key() -> ApiError:
+    """Return the error for an object that is not there."""
+    return ApiError("NoSuchKey", "The specified key does not exist.", 404)
+
+
+def checked_key(key: str) -> str:
+    """Return a key that an object may have; raise ApiError."""
+    if len(key.encode()) > _MAX_KEY_BYTES:
+        raise ApiError("KeyTooLongError", "Your key is too long")
+    return key
+
+
+def kept_headers(given: Parameters) -> dict[str, str]:
+    """Return the headers that come back with an object."""
+    headers = {header: as_header(given[name]) for name, header in KEPT.items() if name in given}
+    if headers.get("content-type") == DEFAULT_TYPE:
+        del headers["content-type"]
+    encodings = [item.strip() for item in headers.pop("content-encoding", "").split(",")]
+    if encoding := ",".join(item for item in encodings if item not in ("aws-chunked", "")):
+        headers["content-encoding"] = encoding
+    return headers | {f"x-amz-meta-{name}": value for name, value in given.get("Metadata", {}).items()}
+
+
+def tags_in(tag_set: list[dict[str, str]]) -> dict[str, str]:
+    """Return tags by their keys; raise ApiError for what no object may have."""
+    tags = {tag["Key"]: tag["Value"] for tag in tag_set}
+    if len(tags) < len(tag_set) or len(tags) > 10:
+        raise ApiError("InvalidTag", "An object has at most 10 tags, each with a key of its own")
+    if any(not 1 <= len(key) <= 128 or len(value) > 256 for key, value in tags.items()):
+        raise ApiError("InvalidTag", "A tag's key has 1 to 128 characters, its value up to 256")
+    return tags
+
+
+def tags_in_header(given: Parameters) -> dict[str, str]:
+    """Return the tags of an x-amz-tagging header."""
+    pairs = parse_qsl(given.get("Tagging", ""), keep_blank_values=True)
+    return tags_in([{"Key": key, "Value": value} for key, value in pairs])
+
+
+def copy_source(given: Parameters) -> tuple[str, str]:
+    """Return bucket and key of what is to be copied; raise ApiError."""
+    source, _, version = given["CopySource"].partition("?versionId=")
+    bucket, found, key = unquote(source).removeprefix("/").partition("/")
+    if not found or not key:
+        raise ApiError("InvalidArgument", "x-amz-copy-source: not of the form bucket/key")
+    refuse_versions({"VersionId": version or None})
+    return bucket, key
+
+
+def refuse_versions(*items: dict[str, Any]) -> None:
+    """Raise ApiError for a version other than the one that everything has where versioning is off."""
+    for item in items:
+        if item.get("VersionId") not in (None, "null"):
+            raise ApiError("NoSuchVersion", "The specified version does not exist.", 404)
+
+
+def identity(digest: Digest) -> Parameters:
+    """Return what an answer says of bytes that were stored."""
+    return {"ETag": f'"{digest.etag}"', "ChecksumCRC32": digest.crc32 or None}
+
+
+def precondition_failed(name: str) -> ApiError:
+    """Return the error for a condition of the request that does not hold."""
+    return ApiError("PreconditionFailed", f"At least one of the pre-conditions you specified did not hold: {name}", 412)
+
+
+def is_unchanged(given: Parameters, etag: str, modified: float) -> bool:
+    """Whether the conditions hold that ask for what the client knows; times are in whole seconds."""
+    if wanted := given.get("IfMatch"):
+        return _matches(wanted, etag)
+    return "IfUnmodifiedSince" not in given or int(modified) <= int(given["IfUnmodifiedSince"])
+
+
+def has_changed(given: Parameters, etag: str, modified: float) -> bool:
+    """Whether the conditions hold that ask for what the client does not know."""
+    if known := given.get("IfNoneMatch"):
+        return not _matches(known, etag)
+    return "IfModifiedSince" not in given or int(modified) > int(given["IfModifiedSince"])
+
+
+def _matches(etags: str, etag: str) -> bool:
+    return etags.strip() == "*" or etag.strip('"') in [item.strip().strip('"') for item in etags.split(",")]
+
+
+def as_header(value: Any) -> str:
+    """Return a parameter as the header that it came in; only `Expires` is no text."""
+    return value if isinstance(value, str) else http_date(value)
