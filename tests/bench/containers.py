@@ -34,7 +34,7 @@ import dataset  # noqa: E402
 import localmode  # noqa: E402
 
 COMPOSED = "com.docker.compose.project.working_dir"  # a label
-ROUNDS = 3
+ROUNDS = 5
 HYPERPARAMETERS = {"epochs": 20, "batch-size": 64}
 CHANNELS = ("train", "validation")
 TRIVIAL = ["/bin/bash", "-c", "true"]
