@@ -3,9 +3,10 @@ what localmode does not do, which is never ignored."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
+
+import regex
 
 from localmode.instance import OPT_ML, too_many
 from localmode.record import DEFAULT_MAX_RUNTIME
@@ -15,6 +16,8 @@ from localmode.storage import Storage, StorageError, parse_uri
 
 Request = dict[str, Any]
 
+# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StoppingCondition.html
+_LONGEST_RUNTIME = 28 * 24 * 3600
 _UNSUPPORTED = (  # paths into the request that must be absent or false
     "EnableNetworkIsolation",
     "ResourceConfig.InstanceGroups",
@@ -49,7 +52,10 @@ def check_training_job(request: Request, storage: Storage, settings: Settings, r
         raise _refusal("AlgorithmName with the docker runner, which takes a TrainingImage")
     if algorithm.get("TrainingInputMode", "File") != "File":
         raise _refusal(f"TrainingInputMode {algorithm['TrainingInputMode']}")
-    if refusal := too_many(request["ResourceConfig"].get("InstanceCount", 1), runner):
+    count = request["ResourceConfig"].get("InstanceCount", 1)
+    if count < 1:
+        raise ApiError("ValidationException", "A training job needs an InstanceCount of at least 1")
+    if refusal := too_many(count, runner):
         raise ApiError("ValidationException", refusal)
     _check_times(request)
     _check_storage(request, storage, settings)
@@ -70,12 +76,10 @@ def check_role(arn: str, trusts_sagemaker: Callable[[str], bool]) -> None:
 def _check_metrics(definitions: list[dict[str, str]]) -> None:
     for definition in definitions:
         try:
-            re.compile(definition["Regex"])
-        except re.error as error:
-            name, regex = definition["Name"], definition["Regex"]
-            raise ApiError(
-                "ValidationException", f"The Regex {regex!r} of metric {name!r} is invalid: {error}"
-            ) from error
+            regex.compile(definition["Regex"])
+        except regex.error as error:
+            message = f"The Regex {definition['Regex']!r} of metric {definition['Name']!r} is invalid: {error}"
+            raise ApiError("ValidationException", message) from error
 
 
 def _refusal(feature: str) -> ApiError:
@@ -93,6 +97,11 @@ def _check_times(request: Request) -> None:
     condition = request.get("StoppingCondition", {})
     runtime = condition.get("MaxRuntimeInSeconds", DEFAULT_MAX_RUNTIME)
     wait = condition.get("MaxWaitTimeInSeconds")
+    if runtime > _LONGEST_RUNTIME:
+        raise ApiError(
+            "ValidationException",
+            f"Invalid MaxRuntimeInSeconds. It can be at most {_LONGEST_RUNTIME} seconds, 28 days.",
+        )
     if request.get("EnableManagedSpotTraining"):
         if wait is None or wait < runtime:
             raise ApiError(

@@ -57,12 +57,14 @@ class TrainingJobs:
                 if name in self._jobs:
                     return None
                 self._jobs[name] = job
+            accepted = False
             try:
                 self._journal.save(name, job.record.to_json())
-            except OSError:  # the disk refuses, so the job is not accepted
-                with self._wake:
-                    del self._jobs[name]
-                raise
+                accepted = True
+            finally:
+                if not accepted:  # the disk refuses, say
+                    with self._wake:
+                        del self._jobs[name]
             job.start()
         return job
 
@@ -146,6 +148,12 @@ class TrainingJobs:
                 if job.record.name in self._unsaved:
                     self._write_down(job.record)
 
+    def _tick(self, job: TrainingJob) -> None:
+        try:
+            job.tick()
+        except Exception:  # noqa: BLE001 - whatever is wrong with a job, the others' clocks go on
+            _log.exception("%s could not be looked after", job.record.name)
+
     def _beat(self) -> bool:
         """Leave a sign of life while jobs run; return whether any does."""
         running = any(job.has_instance for job in self.all())
@@ -165,7 +173,7 @@ class TrainingJobs:
         while not self._closing:
             self._save_again()
             for job in self.all():
-                job.tick()
+                self._tick(job)
             deadlines = [deadline for job in self.all() if (deadline := job.deadline()) is not None]
             pauses = [max(0.0, deadline - time.time()) for deadline in deadlines]
             if self._beat():
@@ -173,5 +181,6 @@ class TrainingJobs:
             if self._unsaved:
                 pauses.append(_RETRY_SECONDS)
             with self._wake:
-                self._wake.wait_for(lambda: self._changed or self._closing, min(pauses, default=None))
+                pause = min([*pauses, threading.TIMEOUT_MAX])
+                self._wake.wait_for(lambda: self._changed or self._closing, pause)
                 self._changed = False

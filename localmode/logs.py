@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
-import re
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
+
+import regex
 
 from localmode.replay import at
 from localmode.services import Services
@@ -18,8 +21,11 @@ from localmode.settings import LocalModeError
 
 GROUP = "/aws/sagemaker/TrainingJobs"
 _BATCH = 1000
+_LONGEST_SEARCH = 1.0  # seconds
+_DAY = 24 * 3600 * 1000  # milliseconds
 # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutLogEvents.html
 _MAX_EVENT = 256 * 1024 - 26
+_log = logging.getLogger(__name__)
 
 
 class Logs:
@@ -30,39 +36,57 @@ class Logs:
         self._directory = directory
         self._services = services
         self._group = group
+        self._lock = threading.Lock()
+        self._streams: dict[str, LogStream] = {}
         services.keep_log_group(group, self._forget)
         for path in sorted(directory.glob("*.jsonl")):
             self._restore(path)
 
     def stream(self, name: str) -> LogStream:
-        """Open a stream for appending; the same name continues the same stream."""
-        path = self._path(name)
-        stream = LogStream(path, name, self._services, self._group)
-        if not path.exists():
-            path.touch()
-            stream.create()
-        return stream
-
-    def _path(self, stream: str) -> Path:
-        return self._directory / f"{quote(stream, safe='')}.jsonl"
+        """Open a stream for appending; the same name is the same stream."""
+        with self._lock:
+            if name not in self._streams:
+                path = self._directory / f"{quote(name, safe='')}.jsonl"
+                self._streams[name] = LogStream(path, name, self._services, self._group)
+                self._streams[name].create()
+            return self._streams[name]
 
     def _forget(self, stream: str | None) -> None:
         """Delete the events of a stream, or of all of them."""
-        for path in [self._path(stream)] if stream is not None else self._directory.glob("*.jsonl"):
-            path.unlink(missing_ok=True)
+        for path in self._directory.glob("*.jsonl"):
+            if stream in (None, unquote(path.stem)):
+                path.unlink(missing_ok=True)
 
     def _restore(self, path: Path) -> None:
-        stream = LogStream(path, unquote(path.stem), self._services, self._group)
         complete, end, _ = path.read_bytes().rpartition(b"\n")
         os.truncate(path, len(complete + end))  # a line that was being written when the daemon was killed
         try:
             events = [json.loads(line) for line in complete.splitlines()]
         except ValueError as error:
             raise LocalModeError(f"{path} is damaged ({error}); move it away to start without this log") from error
-        for start in range(0, len(events), _BATCH):
-            batch = events[start : start + _BATCH]
+        name = unquote(path.stem)
+        stream = self._streams[name] = LogStream(path, name, self._services, self._group)
+        for batch in _batches(events):
             with at(batch[-1]["timestamp"] / 1000):  # or what is older than two weeks would be refused
                 stream.publish(batch)
+            stream.latest = max(stream.latest, batch[-1]["timestamp"])
+
+
+def _batches(events: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Cut events into what CloudWatch Logs takes at once: so many, within a day, and in the order of time.
+
+    https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutLogEvents.html
+    """
+    batch: list[dict[str, Any]] = []
+    for event in events:
+        if batch and not (
+            len(batch) < _BATCH and batch[-1]["timestamp"] <= event["timestamp"] <= batch[0]["timestamp"] + _DAY
+        ):
+            yield batch
+            batch = []
+        batch.append(event)
+    if batch:
+        yield batch
 
 
 class LogStream:
@@ -70,24 +94,27 @@ class LogStream:
 
     def __init__(self, path: Path, name: str, services: Services, group: str) -> None:
         self.name = name
+        self.latest = 0  # milliseconds since the epoch, of its newest event
         self._path = path
         self._group = group
         self._services = services
+        self._lock = threading.Lock()
 
     def write(self, lines: list[str]) -> None:
         """Append lines; they can be read from CloudWatch Logs when this returns."""
-        now = int(time.time() * 1000)
-        events = [{"timestamp": now, "message": line} for line in lines if line]
-        if not events:
-            return
-        content = "".join(json.dumps(event) + "\n" for event in events).encode()
+        with self._lock:
+            self.latest = max(self.latest, int(time.time() * 1000))  # the clock may have been set back
+            events = [{"timestamp": self.latest, "message": line} for line in lines if line]
+            self._append("".join(json.dumps(event) + "\n" for event in events).encode())
+            for batch in _batches(events):
+                self.publish(batch)
+
+    def _append(self, content: bytes) -> None:
         with self._path.open("ab", buffering=0) as file:
             before = file.tell()
             if file.write(content) != len(content):  # the disk is full: half a line would damage the next one
                 file.truncate(before)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
-        for start in range(0, len(events), _BATCH):
-            self.publish(events[start : start + _BATCH])
 
     def create(self) -> None:
         """Create the stream in CloudWatch Logs, and its group, where they are not there."""
@@ -113,7 +140,9 @@ class LogStream:
             self._services.logs("PutLogEvents", **request)
 
     def last_lines(self, count: int) -> list[str]:
-        """Return the last lines written."""
+        """Return the last lines written; none where a client has deleted the log."""
+        if not self._path.exists():
+            return []
         return [json.loads(line)["message"] for line in self._path.read_bytes().splitlines()[-count:]]
 
 
@@ -155,13 +184,21 @@ class MetricScanner:
     """Finds a job's metrics in its log lines by its MetricDefinitions."""
 
     def __init__(self, definitions: list[dict[str, str]], report: Callable[[str, float], None]) -> None:
-        self._patterns = [(definition["Name"], re.compile(definition["Regex"])) for definition in definitions]
+        self._patterns = [(definition["Name"], regex.compile(definition["Regex"])) for definition in definitions]
         self._report = report
 
     def scan(self, line: str) -> None:
-        """Report each metric whose regex finds a number in the line, in its first group or as a whole."""
+        """Report each metric whose regex finds a number in the line, in its first group or as a whole.
+
+        Some expressions take for ever: each has a second for a line, in which other threads go on.
+        """
         for name, pattern in self._patterns:
-            if match := pattern.search(line):
+            try:
+                match = pattern.search(line, concurrent=True, timeout=_LONGEST_SEARCH)
+            except TimeoutError:
+                _log.warning("the Regex of metric %s takes too long for a line of %d characters", name, len(line))
+                continue
+            if match:
                 text = match[1] if pattern.groups else match[0]
                 try:
                     value = float(text)

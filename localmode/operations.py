@@ -7,7 +7,8 @@ README's table of operations is checked against.
 
 from __future__ import annotations
 
-import re
+import base64
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -140,7 +141,10 @@ def check_tags(request: Request) -> Tags:
 def page(
     request: Request, summaries: list[Request], member: str, kind: str, default_order: str = "Descending"
 ) -> Request:
-    """Filter, sort and cut a list of summaries as the List operations do; 10 at once by default."""
+    """Filter, sort and cut a list of summaries as the List operations do; 10 at once by default.
+
+    A page begins after the last summary of the one before, whatever has been created or deleted meanwhile.
+    """
     name = f"{kind}Name"
     contains = request.get("NameContains", "").lower()
     found = [
@@ -153,15 +157,28 @@ def page(
         and summary.get("LastModifiedTime", 0) <= request.get("LastModifiedTimeBefore", float("inf"))
     ]
     column = {"Name": name, "Status": f"{kind}Status"}.get(request.get("SortBy", ""), "CreationTime")
-    found.sort(
-        key=lambda summary: (summary[column], summary[name]),
-        reverse=request.get("SortOrder", default_order) == "Descending",
-    )
-    token = request.get("NextToken", "0")
-    if not re.fullmatch("[0-9]{1,9}", token):
-        raise ApiError("ValidationException", f"Invalid NextToken {token!r}")
-    start, count = int(token), request.get("MaxResults", 10)
-    page: Request = {member: found[start : start + count]}
-    if start + count < len(found):
-        page["NextToken"] = str(start + count)
+    descending = request.get("SortOrder", default_order) == "Descending"
+
+    def key(summary: Request) -> tuple[Any, str]:
+        return summary[column], summary[name]
+
+    found.sort(key=key, reverse=descending)
+    if token := request.get("NextToken"):
+        last = _position(token, str if column != "CreationTime" else float)
+        found = [each for each in found if (key(each) < last if descending else key(each) > last)]
+    count = request.get("MaxResults", 10)
+    page: Request = {member: found[:count]}
+    if count < len(found):
+        page["NextToken"] = base64.urlsafe_b64encode(json.dumps(key(found[count - 1])).encode()).decode()
     return page
+
+
+def _position(token: str, kind: type) -> tuple[Any, str]:
+    """Return the sort key in a token; raise ApiError for a token that was not given out for this order."""
+    try:
+        value, name = json.loads(base64.urlsafe_b64decode(token))
+        if not isinstance(name, str):
+            raise TypeError("the name is no string")
+        return kind(value), name
+    except (ValueError, TypeError) as error:
+        raise ApiError("ValidationException", f"Invalid NextToken {token!r}") from error

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -86,11 +85,11 @@ class Change:
 
 
 class Changes:
-    """All changes, oldest first, one line of JSON each."""
+    """All changes, oldest first, one line of JSON each. For one thread at a time."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lock = threading.Lock()
+        self._unwritten: list[Change] = []
 
     def all(self) -> list[Change] | None:
         """Return what has been written down, None before the first time; raise LocalModeError if it is damaged."""
@@ -106,19 +105,26 @@ class Changes:
                 f"{self._path} is damaged ({error}); move it away to start without the roles and logs in it"
             ) from error
 
-    def append(self, change: Change) -> None:
-        """Write a change down; it is on disk when this returns."""
-        line = json.dumps(asdict(change)).encode() + b"\n"
-        with self._lock, self._path.open("ab") as file:
+    def add(self, change: Change) -> None:
+        """Take a change that has been made; `write` puts it on disk."""
+        self._unwritten.append(change)
+
+    def write(self) -> None:
+        """Write down what is not on disk yet, that included which a full disk has refused before; raise OSError."""
+        if not self._unwritten:
+            return
+        lines = b"".join(json.dumps(asdict(change)).encode() + b"\n" for change in self._unwritten)
+        with self._path.open("ab") as file:
             before = file.tell()
             try:
-                file.write(line)
+                file.write(lines)
                 finish(file)
             except OSError:  # half a line would damage the next one
                 file.truncate(before)
                 raise
             if before == 0:
                 sync_directory(self._path.parent)
+        self._unwritten.clear()
 
 
 for _models in (moto.iam.models, moto.logs.models):

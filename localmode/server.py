@@ -84,7 +84,7 @@ class Application:
             response = self._answer(service, environ)
         except Exception as error:  # noqa: BLE001 - whatever it was, the client gets an answer
             failure = _failure(error, environ)
-            response = _xml_error(failure) if service in ("s3", "iam", "sts") else _json_error(failure)
+            response = _error(service, failure)
         return response(environ, start_response)
 
     def _admit(self, environ: dict[str, Any]) -> str:
@@ -220,12 +220,12 @@ def _json(document: dict[str, Any], status: int = 200) -> Response:
     return Response(body, status=status, content_type="application/x-amz-json-1.1")
 
 
-def _json_error(error: ApiError) -> Response:
+def _error(service: str, error: ApiError) -> Response:
+    """Return an error in the protocol of the service."""
+    if service in ("s3", "iam", "sts"):
+        body = f"<Error><Code>{error.code}</Code><Message>{escape(error.message)}</Message></Error>"
+        document = body if service == "s3" else f"<ErrorResponse>{body}</ErrorResponse>"
+        return Response(document, status=error.status, content_type="application/xml")
     response = _json({"__type": error.code, "message": error.message, **error.members}, error.status)
     response.headers["x-amzn-ErrorType"] = error.code
     return response
-
-
-def _xml_error(error: ApiError) -> Response:
-    body = f"<Code>{error.code}</Code><Message>{escape(error.message)}</Message>"
-    return Response(f"<Error>{body}</Error>", status=error.status, content_type="application/xml")

@@ -42,7 +42,7 @@ class Services:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._apps = {service: create_backend_app(service) for service in SERVICES}
-        self._changing = threading.Lock()
+        self._lock = threading.Lock()
         self._changes = Changes(settings.home / "changes.jsonl")
         self._forget_logs: dict[str, Callable[[str | None], None]] = {}
         changes = self._changes.all()
@@ -62,9 +62,10 @@ class Services:
         if service == "logs" and operation == "FilterLogEvents":
             body = self._with_stream_names(body)
         try:
-            if service == "sts" or operation.startswith(_ONLY_READS):
-                return self._send(service, _with_body(environ, body))
-            return self._change(Change.made_now(service, environ, body), operation)
+            with self._lock:  # moto draws all that it draws from one generator, whose seed belongs to a change
+                if service == "sts" or operation.startswith(_ONLY_READS):
+                    return self._send(service, _with_body(environ, body))
+                return self._change(Change.made_now(service, environ, body), operation)
         except (HTTPException, OSError):  # the body is not what its headers say; the disk
             raise
         except NotImplementedError as error:
@@ -105,18 +106,22 @@ class Services:
 
     def _send(self, service: str, environ: dict[str, Any]) -> Response:
         """Pass a WSGI request to moto and collect its answer."""
-        return Response.from_app(self._apps[service], environ)
+        response = Response.from_app(self._apps[service], environ)
+        for header, _ in list(response.headers):
+            if header.lower().startswith("access-control-"):  # no web page may read what the daemon says
+                del response.headers[header]
+        return response
 
     def _change(self, change: Change, operation: str) -> Response:
         """Make a request that changes something; before it is answered it is on disk."""
-        with self._changing:
-            response = self._carry_out(change)
-            if response.status_code < 300:
-                if operation in ("DeleteLogGroup", "DeleteLogStream"):
-                    request = json.loads(change.body)
-                    if forget := self._forget_logs.get(request.get("logGroupName")):
-                        forget(request.get("logStreamName"))
-                self._changes.append(change)
+        response = self._carry_out(change)
+        if response.status_code < 300:
+            if operation in ("DeleteLogGroup", "DeleteLogStream"):
+                request = json.loads(change.body)
+                if forget := self._forget_logs.get(request.get("logGroupName")):
+                    forget(request.get("logStreamName"))
+            self._changes.add(change)
+        self._changes.write()
         return response
 
     def _make_again(self, change: Change) -> None:
@@ -189,7 +194,8 @@ def _operation(service: str, environ: dict[str, Any], body: bytes) -> str:
     """Return the name of the operation that a request asks for; empty if it names none."""
     if service == "logs":
         return str(environ.get("HTTP_X_AMZ_TARGET", "")).rpartition(".")[2]
-    return Request(_with_body(environ, body)).values.get("Action", "")
+    request = Request(_with_body(environ, body))
+    return request.form.get("Action") or request.args.get("Action", "")  # as moto prefers them
 
 
 def _with_body(environ: dict[str, Any], body: bytes) -> dict[str, Any]:

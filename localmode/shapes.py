@@ -25,7 +25,7 @@ _PYTHON_TYPES: dict[str, tuple[type, ...]] = {
     "map": (dict,),
     "list": (list,),
 }
-
+_BITS = {"integer": 31, "long": 63}  # without the sign
 
 _JAVA_CLASSES = {  # of the patterns in the model that Python's `re` lacks
     r"\p{L}": r"\w",
@@ -85,6 +85,8 @@ def _faults(shape: Shape, value: Any, path: str) -> Iterator[str]:
     expected = _PYTHON_TYPES.get(shape.type_name)
     if expected and (not isinstance(value, expected) or (isinstance(value, bool) and bool not in expected)):
         raise ApiError("SerializationException", f"{type(value).__name__} at '{path}' is not a {shape.type_name}")
+    if shape.type_name in _BITS and not -(2 ** _BITS[shape.type_name]) <= value < 2 ** _BITS[shape.type_name]:
+        raise ApiError("SerializationException", f"number at '{path}' is too large for {shape.type_name}")
     yield from _constraint_faults(shape, value, path)
     if isinstance(shape, StructureShape):
         for name in shape.required_members:

@@ -305,6 +305,14 @@ def refusal(function: Callable[..., Any], **request: Any) -> tuple[str, str]:
     return error["Code"], error["Message"]
 
 
+@pytest.mark.parametrize("number", [2**31, -(2**31) - 1, 10**400])
+def test_a_number_that_no_integer_of_aws_holds_is_a_serialization_error(daemon: Daemon, name: str, number: int) -> None:
+    condition = {"MaxRuntimeInSeconds": 600, "MaxWaitTimeInSeconds": number}
+    request = {**job_request(name), "EnableManagedSpotTraining": True, "StoppingCondition": condition}
+    assert daemon.call("CreateTrainingJob", request)[1]["__type"] == "SerializationException"
+    assert daemon.call("DescribeTrainingJob", {"TrainingJobName": name})[1]["__type"] == "ValidationException"
+
+
 def test_all_faults_of_a_request_are_listed_at_once() -> None:
     request = {**job_request("a_b"), "RoleArn": "nobody", "StoppingCondition": {"MaxRuntimeInSeconds": 0}}
     del request["OutputDataConfig"]
@@ -399,6 +407,8 @@ def test_a_job_that_is_over_cannot_be_stopped(daemon: Daemon, name: str) -> None
 
 BAD_REQUESTS = [
     ({"StoppingCondition": {"MaxWaitTimeInSeconds": 10}}, "It can only be set when EnableManagedSpotTraining is true"),
+    ({"StoppingCondition": {"MaxRuntimeInSeconds": 28 * 86400 + 1}}, "It can be at most 2419200 seconds"),
+    ({"ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 0, "VolumeSizeInGB": 1}}, "at least 1"),
     ({"EnableManagedSpotTraining": True}, "It must be present and be greater than or equal to MaxRuntimeInSeconds"),
     (
         {
@@ -580,7 +590,21 @@ def test_a_paginator_gives_every_job_once(daemon: Daemon, three: list[str]) -> N
     assert [page["TrainingJobSummaries"][0]["TrainingJobName"] for page in pages] == three
 
 
-@pytest.mark.parametrize("token", ["x", "-1", "9" * 5000, "٣"])
+def test_a_page_begins_where_the_last_one_ended_whatever_has_come_or_gone(daemon: Daemon, name: str) -> None:
+    names = [f"{name[-40:].strip('-')}-{number}" for number in range(5)]
+    for each in names:
+        daemon.sagemaker.create_model(**model(each))
+    for page in daemon.sagemaker.get_paginator("list_models").paginate(
+        NameContains=names[0][:-1], PaginationConfig={"PageSize": 2}
+    ):
+        for found in page["Models"]:
+            daemon.sagemaker.delete_model(ModelName=found["ModelName"])
+            daemon.sagemaker.create_model(**model(found["ModelName"]))  # now the newest, before what is listed yet
+            names.remove(found["ModelName"])
+    assert names == []
+
+
+@pytest.mark.parametrize("token", ["x", "-1", "9" * 5000, "٣", "e30=", "WzEsMl0=", "WyJ4IiwgIngiXQ=="])
 def test_a_token_that_no_page_gave_is_refused(daemon: Daemon, token: str) -> None:
     assert daemon.call("ListTrainingJobs", {"NextToken": token})[1]["__type"] == "ValidationException"
 

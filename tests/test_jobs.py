@@ -101,3 +101,18 @@ def test_a_hundred_interruptions_leave_a_job_correct(rooms: Rooms, name: str, pi
     statuses = [transition["Status"] for transition in record.transitions]
     attempt = ["Starting", "Downloading", "Training"]
     assert statuses == [*([*attempt, "Interrupted"] * 100), *attempt, "Uploading", "Completed"]
+
+
+def test_a_job_that_cannot_be_looked_after_stops_no_other_s_clock(
+    rooms: Rooms, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tick() -> None:
+        raise OverflowError("no such time")
+
+    bad = rooms.create(job_request(f"{name[:50].strip('-')}-bad", "sleep", "600"))
+    monkeypatch.setattr(bad, "tick", tick)
+    late = rooms.create(job_request(name, "sleep", "600", StoppingCondition={"MaxRuntimeInSeconds": 1}))
+    assert ended(late).secondary_status == "MaxRuntimeExceeded"
+    monkeypatch.undo()
+    bad.stop()
+    ended(bad)

@@ -3,7 +3,8 @@
 import pytest
 from local import Rooms, job_request
 
-from localmode.logs import Lines
+from localmode.logs import GROUP, Lines, MetricScanner
+from localmode.replay import at
 
 LIMIT = 256 * 1024 - 26
 
@@ -39,3 +40,25 @@ def test_bytes_that_are_no_text_are_cut_too() -> None:
 def test_a_long_line_of_a_job_is_in_its_log(rooms: Rooms, name: str) -> None:
     record = rooms.run(job_request(name, "head", "-c", "600000", "/dev/zero"))
     assert [len(line) for line in rooms.log(record)] == [LIMIT, LIMIT, 600_000 - 2 * LIMIT]
+
+
+def test_a_metric_whose_regex_searches_for_ever_is_left_out_and_the_others_are_found() -> None:
+    found: dict[str, float] = {}
+    definitions = [{"Name": "endless", "Regex": "(a+)+b"}, {"Name": "x", "Regex": "x=([0-9.]+)"}]
+    MetricScanner(definitions, found.__setitem__).scan("a" * 50 + " x=3")
+    assert found == {"x": 3.0}
+
+
+def test_a_clock_that_is_set_back_changes_no_order(rooms: Rooms, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = rooms.logs.stream(name)
+    moments = iter([2000000000.0, 1999999999.998, 2000000001.0])
+    monkeypatch.setattr("localmode.logs.time.time", lambda: next(moments))
+    for line in ("one", "two", "three"):
+        with at(2000000000.0):
+            stream.write([line])
+    events = rooms.services.logs("GetLogEvents", logGroupName=GROUP, logStreamName=name, startFromHead=True)["events"]
+    assert [(event["message"], event["timestamp"] - 2000000000000) for event in events] == [
+        ("one", 0),
+        ("two", 0),
+        ("three", 1000),
+    ]

@@ -123,6 +123,37 @@ def test_a_job_s_log_older_than_cloudwatch_would_take_is_there_after_a_restart(n
     ]
 
 
+def test_a_log_over_weeks_whose_clock_went_back_is_whole_after_a_restart(new_daemon: Make) -> None:
+    daemon = new_daemon().start()
+    daemon.stop()
+    now, week = int(time.time() * 1000), 7 * 86400 * 1000
+    moments = [now - 9 * week, now - 5 * week, now - 5 * week - 2, now - 3 * week, now]
+    path = daemon.home / "logs" / "training" / "old%2Falgo-1.jsonl"
+    path.write_text("".join(json.dumps({"timestamp": moment, "message": str(moment)}) + "\n" for moment in moments))
+    daemon.start()
+    found = daemon.client("logs").filter_log_events(logGroupName=GROUP)["events"]
+    assert sorted(event["timestamp"] for event in found) == sorted(moments)
+
+
+def test_a_job_whose_log_is_deleted_fails_with_its_own_reason(rooms: Rooms, name: str, pipe: Pipe, order: Pipe) -> None:
+    job = rooms.create(job_request(name, *SHELL, f"echo before; echo up > {pipe}; read line < {order}; exit 3"))
+    pipe.line()
+    stream = {"logGroupName": GROUP, "logStreamName": f"{name}/algo-1-{int(job.record.created)}"}
+    wait_for_lines(rooms, stream, 1)
+    rooms.services.logs("DeleteLogStream", **stream)
+    order.send("go")
+    assert ended(job).failure_reason == "AlgorithmError: , exit code: 3"
+
+
+def test_a_stream_of_a_client_s_with_the_longest_name_can_be_deleted(rooms: Rooms) -> None:
+    rooms.logs.stream("any")
+    stream = {"logGroupName": GROUP, "logStreamName": "x/" * 250}
+    rooms.services.logs("CreateLogStream", **stream)
+    rooms.services.logs("DeleteLogStream", **stream)
+    with pytest.raises(RuntimeError, match="ResourceNotFound"):
+        rooms.services.logs("GetLogEvents", **stream)
+
+
 def test_a_job_whose_log_is_deleted_goes_on_and_its_log_begins_anew(
     rooms: Rooms, name: str, pipe: Pipe, order: Pipe
 ) -> None:
@@ -188,3 +219,35 @@ def test_what_cannot_be_written_down_is_not_acknowledged(
     with pytest.raises(OSError, match="No space left"):
         rooms.services.query(Action="CreateUser", UserName=name)
     assert changes.read_bytes() == before
+    monkeypatch.undo()
+    with pytest.raises(RuntimeError, match="EntityAlreadyExists"):  # the client tries again
+        rooms.services.query(Action="CreateUser", UserName=name)
+    assert [change.body for change in rooms.services._changes.all() or []][-1].endswith(f"UserName={name}")
+
+
+def test_nothing_else_is_asked_of_moto_while_a_change_is_made(
+    rooms: Rooms, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What else is drawn from its generator would change what the change draws when it is made again."""
+    alone = []
+
+    def send(*request: Any) -> Any:
+        alone.append(rooms.services._lock.locked())
+        return really_send(*request)
+
+    really_send = rooms.services._send
+    monkeypatch.setattr(rooms.services, "_send", send)
+    rooms.services.query(Action="CreateUser", UserName=name)
+    rooms.services.query(Action="ListUsers")
+    assert alone == [True, True]
+
+
+def test_a_request_that_names_two_operations_is_the_one_that_moto_takes_it_for(new_daemon: Make) -> None:
+    daemon = new_daemon().start()
+    body = b"Action=CreateUser&Version=2010-05-08&UserName=ghost"
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    daemon.request("POST", "/?Action=ListUsers", body, daemon.signed("iam", **form))
+    before = [user["UserName"] for user in daemon.client("iam").list_users()["Users"]]
+    daemon.kill()
+    daemon.start()
+    assert [user["UserName"] for user in daemon.client("iam").list_users()["Users"]] == before == ["ghost"]

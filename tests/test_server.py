@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from local import BUCKET, SOON, Daemon
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
@@ -114,6 +115,20 @@ def test_a_preflight_of_another_origin_gets_nothing_usable(daemon: Daemon, path:
 def test_no_answer_allows_another_origin_to_read_it(daemon: Daemon, service: str) -> None:
     _, headers, _ = daemon.request("GET", "/", headers=daemon.signed(service, **ORIGIN))
     assert not [name for name in headers if name.lower().startswith("access-control-")]
+
+
+def test_no_answer_of_moto_does_either(daemon: Daemon) -> None:
+    answers = [daemon.client("iam").list_roles(), daemon.client("logs").describe_log_groups()]
+    answers.append(daemon.client("sts").get_session_token())
+    for answer in answers:
+        headers = answer["ResponseMetadata"]["HTTPHeaders"]
+        assert not [name for name in headers if name.lower().startswith("access-control-")]
+
+
+def test_localmode_s_own_errors_of_iam_have_its_form(daemon: Daemon) -> None:
+    with pytest.raises(ClientError) as caught:
+        daemon.client("iam").get_organizations_access_report(JobId="0" * 36)
+    assert caught.value.response["Error"]["Code"] == "UnknownOperationException"
 
 
 def test_it_listens_on_the_loopback_address_alone(daemon: Daemon) -> None:
