@@ -5,15 +5,12 @@ from __future__ import annotations
 import io
 import json
 import logging
-import os
 import threading
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 from xml.sax.saxutils import escape
-
-os.environ["MOTO_DISABLE_GLOBAL_CORS"] = "true"  # no web page may reach the daemon
 
 from moto.moto_server.werkzeug_app import create_backend_app
 from werkzeug.datastructures import Headers
