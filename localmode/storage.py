@@ -100,7 +100,7 @@ class Storage:
             given |= _document(operation, shape, body)
         result = perform(given, body)
         response = answers.answer(operation, result.members, result.status)
-        response.headers.update(result.headers)
+        response.headers.update(answers.on_the_wire(result.headers))
         if (file := result.file) is not None:
             start, stop = result.span
             file.seek(start)

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from email.header import decode_header
 from pathlib import Path
 from typing import Any
 
@@ -218,6 +219,29 @@ def test_a_presigned_url_may_give_the_answer_other_headers(s3: Client, name: str
     )
     with answer["Body"]:
         assert (answer["ContentType"], answer["ContentDisposition"]) == ("text/csv", "attachment")
+
+
+NAMED = 'attachment; filename="日本Å.txt"'
+ON_THE_WIRE = NAMED.encode().decode("latin-1")  # as http.client, and so boto3, shows the UTF-8 bytes of a header
+
+
+def test_headers_outside_ascii_come_back(daemon: Daemon, name: str) -> None:
+    headers = {"content_disposition": ON_THE_WIRE, "x_amz_meta_title": "日本Å".encode().decode("latin-1")}
+    assert raw_put(daemon, name, b"1", **headers)[0] == 200
+    with daemon.s3.get_object(Bucket=BUCKET, Key=name)["Body"] as body:
+        assert body.read() == b"1"
+    head = daemon.s3.head_object(Bucket=BUCKET, Key=name)
+    assert head["ContentDisposition"] == ON_THE_WIRE
+    [(title, charset)] = decode_header(head["Metadata"]["title"])
+    assert (title.decode(charset), charset) == ("日本Å", "utf-8")
+
+
+def test_what_boto3_sends_in_a_header_outside_ascii_comes_back(s3: Client, name: str) -> None:
+    s3.put_object(Bucket=BUCKET, Key=name, Body=b"1", ContentDisposition=NAMED)
+    assert s3.head_object(Bucket=BUCKET, Key=name)["ContentDisposition"] == ON_THE_WIRE
+    answer = s3.get_object(Bucket=BUCKET, Key=name, ResponseContentDisposition="inline; filename=é")
+    with answer["Body"] as body:
+        assert (body.read(), answer["ContentDisposition"]) == (b"1", "inline; filename=é".encode().decode("latin-1"))
 
 
 # Buckets

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -59,6 +60,17 @@ def answer(operation: OperationModel, result: dict[str, Any], status: int = 200)
     return response
 
 
+def on_the_wire(headers: dict[str, str]) -> dict[str, str]:
+    """Return an object's headers as they are sent: in UTF-8, its metadata outside of ASCII as RFC 2047 has it.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html#UserMetadata
+    """
+    return {
+        name: _encoded_word(value) if name.startswith("x-amz-meta-") else _latin(value)
+        for name, value in headers.items()
+    }
+
+
 def error_answer(error: ApiError, bucket: str = "", key: str = "") -> Response:
     """Return S3's answer for an error."""
     members = {"Code": error.code, "Message": error.message, "BucketName": bucket, "Key": key, "RequestId": "localmode"}
@@ -104,6 +116,10 @@ def _written(shape: Shape, value: Any, header: bool = False) -> str:
 def _latin(text: str) -> str:
     """Return a header's text as WSGI wants it."""
     return text.encode().decode("latin-1")
+
+
+def _encoded_word(text: str) -> str:
+    return text if text.isascii() else f"=?UTF-8?B?{base64.b64encode(text.encode()).decode()}?="
 
 
 def _escaped(text: str) -> str:
