@@ -109,7 +109,19 @@ def test_writing_over_what_one_has_read(s3: Client, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("span", "expected"),
-    [("bytes=2-4", b"234"), ("bytes=7-", b"789"), ("bytes=-2", b"89"), ("bytes=5-99", b"56789"), ("lines=1", None)],
+    [
+        ("bytes=2-4", b"234"),
+        ("bytes=7-", b"789"),
+        ("bytes=-2", b"89"),
+        ("bytes=-100", b"0123456789"),
+        ("bytes=5-99", b"56789"),
+        ("Bytes= 5 - 5 ", b"5"),
+        ("lines=1", None),
+        ("x=1-2", None),
+        ("bytes=-", None),
+        ("bytes=4-2", None),
+        ("bytes=1-2,4-5", None),
+    ],
 )
 def test_a_range_of_an_object(s3: Client, name: str, span: str, expected: bytes | None) -> None:
     s3.put_object(Bucket=BUCKET, Key=name, Body=b"0123456789")
@@ -119,9 +131,15 @@ def test_a_range_of_an_object(s3: Client, name: str, span: str, expected: bytes 
     assert answer["ResponseMetadata"]["HTTPStatusCode"] == (200 if expected is None else 206)
 
 
-def test_a_range_behind_the_end_is_refused(s3: Client, name: str) -> None:
+@pytest.mark.parametrize("span", ["bytes=10-", "bytes=-0", "bytes=99999999999999999999-"])
+def test_a_range_that_holds_no_byte_is_refused(s3: Client, name: str, span: str) -> None:
     s3.put_object(Bucket=BUCKET, Key=name, Body=b"0123456789")
-    assert code_of(lambda: s3.get_object(Bucket=BUCKET, Key=name, Range="bytes=10-")) == "InvalidRange"
+    assert code_of(lambda: s3.get_object(Bucket=BUCKET, Key=name, Range=span)) == "InvalidRange"
+
+
+def test_an_empty_object_has_no_range(s3: Client, name: str) -> None:
+    s3.put_object(Bucket=BUCKET, Key=name, Body=b"")
+    assert code_of(lambda: s3.get_object(Bucket=BUCKET, Key=name, Range="bytes=-5")) == "InvalidRange"
 
 
 # Listings

@@ -6,8 +6,6 @@ import re
 from collections.abc import Callable
 from typing import IO, Any, NamedTuple
 
-from werkzeug.http import parse_range_header
-
 from localmode.s3.body import Body
 from localmode.s3.files import ObjectFiles
 from localmode.s3.index import Digest, StoredObject, chunks_of
@@ -26,6 +24,7 @@ from localmode.s3.parameters import (
     no_such_key,
     precondition_failed,
     refuse_versions,
+    span_in,
     tags_in,
     tags_in_header,
 )
@@ -127,10 +126,7 @@ class ObjectOperations:
         if not has_changed(given, etag, modified):
             return Result(members, 304)
         start, stop, status = 0, entry.size, 200
-        if (wanted := parse_range_header(given.get("Range"))) is not None and len(wanted.ranges) == 1:
-            span = wanted.range_for_length(entry.size) if wanted.units == "bytes" else (0, entry.size)
-            if span is None:
-                raise ApiError("InvalidRange", "The requested range is not satisfiable", 416)
+        if (span := span_in(given.get("Range", ""), entry.size)) is not None:
             (start, stop), status = span, 206
             members["ContentRange"] = f"bytes {start}-{stop - 1}/{entry.size}"
         elif entry.digest.crc32:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
@@ -13,6 +14,7 @@ from localmode.shapes import ApiError
 Parameters = dict[str, Any]
 MAX_KEYS = 1000  # in one request or answer
 _MAX_KEY_BYTES = 1024
+_RANGE = re.compile(r"bytes *= *(\d{0,99}) *- *(\d{0,99}) *", re.ASCII | re.IGNORECASE)
 DEFAULT_TYPE = "binary/octet-stream"
 KEPT = {  # parameters that an object keeps, by the headers that give them back
     "CacheControl": "cache-control",
@@ -114,3 +116,20 @@ def _matches(etags: str, etag: str) -> bool:
 def as_header(value: Any) -> str:
     """Return a parameter as the header that it came in; only `Expires` is no text."""
     return value if isinstance(value, str) else http_date(value)
+
+
+def span_in(text: str, size: int) -> tuple[int, int] | None:
+    """Return where the bytes that a Range header asks for begin and end; raise ApiError if there are none.
+
+    None is for what is to be ignored: another unit, several ranges, no range (RFC 9110, 14.2).
+    """
+    match = _RANGE.fullmatch(text)
+    if match is None or not any(match.groups()) or (all(match.groups()) and int(match[1]) > int(match[2])):
+        return None
+    if match[1]:
+        start, stop = int(match[1]), min(int(match[2] or size) + 1, size)
+    else:
+        start, stop = max(size - int(match[2]), 0), size
+    if start >= stop:
+        raise ApiError("InvalidRange", "The requested range is not satisfiable", 416)
+    return start, stop
