@@ -260,6 +260,36 @@ def test_a_key_of_more_than_1024_bytes_is_refused(front: Front) -> None:
     assert (answer.status_code, b"KeyTooLongError" in answer.data) == (400, True)
 
 
+@pytest.mark.parametrize(
+    ("query", "headers"),
+    [
+        ("?response-content-type=a%0d%0ax:y", {}),
+        ("?response-content-disposition=a%00", {}),
+        ("", {"HTTP_IF_MODIFIED_SINCE": "99999999999999999999"}),
+        ("", {"HTTP_IF_UNMODIFIED_SINCE": "inf"}),
+        ("?response-expires=Fri,%2031%20Dec%209999%2023:00:00%20-2300", {}),
+    ],
+)
+def test_an_object_is_not_read_with_headers_that_are_none(front: Front, query: str, headers: dict[str, str]) -> None:
+    answer = front.send("s3", "GET", f"/{BUCKET}/there{query}", **headers)
+    assert (answer.status_code, b"InvalidArgument" in answer.data) == (400, True)
+
+
+@pytest.mark.parametrize("header", ["HTTP_CONTENT_DISPOSITION", "HTTP_X_AMZ_META_X", "CONTENT_TYPE"])
+@pytest.mark.parametrize("value", ["a\r\n b", "a\0"])
+def test_no_object_has_a_header_that_is_none(front: Front, header: str, value: str) -> None:
+    answer = front.send("s3", "PUT", f"/{BUCKET}/new", b"1", **{header: value})
+    assert (answer.status_code, b"InvalidArgument" in answer.data) == (400, True)
+    assert front.send("s3", "GET", f"/{BUCKET}/new").status_code == 404
+
+
+def test_no_bucket_is_in_a_region_that_no_header_can_say(front: Front) -> None:
+    body = b"<CreateBucketConfiguration><LocationConstraint>a&#10;b</LocationConstraint></CreateBucketConfiguration>"
+    answer = front.send("s3", "PUT", "/nowhere", body)
+    assert (answer.status_code, b"InvalidLocationConstraint" in answer.data) == (400, True)
+    assert front.send("s3", "HEAD", "/nowhere").status_code == 404
+
+
 @settings(EXAMPLES, max_examples=400)
 @given(
     st.sampled_from(["GET", "PUT", "POST", "DELETE", "HEAD", "PATCH", "OPTIONS"]),
@@ -289,6 +319,7 @@ def test_a_key_of_more_than_1024_bytes_is_refused(front: Front) -> None:
     st.dictionaries(
         st.sampled_from(["HTTP_RANGE", "HTTP_X_AMZ_COPY_SOURCE", "HTTP_IF_MATCH", "HTTP_IF_MODIFIED_SINCE"])
         | st.sampled_from(["HTTP_CONTENT_MD5", "HTTP_X_AMZ_TAGGING", "HTTP_X_AMZ_META_X", "HTTP_X_AMZ_CONTENT_SHA256"])
+        | st.sampled_from(["HTTP_CONTENT_DISPOSITION", "CONTENT_TYPE", "HTTP_EXPIRES"])
         | st.sampled_from(["HTTP_CONTENT_ENCODING", "HTTP_X_AMZ_CHECKSUM_CRC32", "HTTP_X_AMZ_DECODED_CONTENT_LENGTH"]),
         st.sampled_from(["aws-chunked", "STREAMING-UNSIGNED-PAYLOAD-TRAILER", "bytes=0-1", "bytes=9-", "bytes=-"])
         | st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=20),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ from localmode.s3.uploads import Uploads
 from localmode.shapes import ApiError
 
 _REGION = "region"
+_REGION_NAME = re.compile(r"[a-zA-Z0-9-]*")
 # Kept and given back as they are; of all of them, only tags mean anything here.
 # Subject of the operations: member of the request, member of the answer, error where there is none.
 _DOCUMENTS = {
@@ -70,6 +72,8 @@ class BucketOperations:
         if unknown := configuration.keys() - {"LocationConstraint", "Tags"}:
             raise ApiError("NotImplemented", f"localmode's S3 does not implement {min(unknown)} of CreateBucket", 501)
         region = configuration.get("LocationConstraint", "us-east-1")
+        if not _REGION_NAME.fullmatch(region):
+            raise ApiError("InvalidLocationConstraint", "The specified location-constraint is not valid")
         name = given["Bucket"]
         if self._files.has_bucket(name) and region != "us-east-1":
             message = "Your previous request to create the named bucket succeeded and you already own it."

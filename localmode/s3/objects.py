@@ -134,7 +134,7 @@ class ObjectOperations:
         if given.get("ChecksumMode") != "ENABLED":
             members.pop("ChecksumCRC32", None)
             members.pop("ChecksumType", None)
-        overrides = {header: as_header(given[name]) for name, header in _OVERRIDES.items() if name in given}
+        overrides = {header: as_header(given, name) for name, header in _OVERRIDES.items() if name in given}
         headers = {"content-type": DEFAULT_TYPE, **entry.headers, **overrides, "content-length": str(stop - start)}
         return Result(members, status, headers, None, (start, stop))
 

@@ -15,6 +15,7 @@ Parameters = dict[str, Any]
 MAX_KEYS = 1000  # in one request or answer
 _MAX_KEY_BYTES = 1024
 _RANGE = re.compile(r"bytes *= *(\d{0,99}) *- *(\d{0,99}) *", re.ASCII | re.IGNORECASE)
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 DEFAULT_TYPE = "binary/octet-stream"
 KEPT = {  # parameters that an object keeps, by the headers that give them back
     "CacheControl": "cache-control",
@@ -42,14 +43,15 @@ def checked_key(key: str) -> str:
 
 
 def kept_headers(given: Parameters) -> dict[str, str]:
-    """Return the headers that come back with an object."""
-    headers = {header: as_header(given[name]) for name, header in KEPT.items() if name in given}
+    """Return the headers that come back with an object; raise ApiError."""
+    headers = {header: as_header(given, name) for name, header in KEPT.items() if name in given}
     if headers.get("content-type") == DEFAULT_TYPE:
         del headers["content-type"]
     encodings = [item.strip() for item in headers.pop("content-encoding", "").split(",")]
     if encoding := ",".join(item for item in encodings if item not in ("aws-chunked", "")):
         headers["content-encoding"] = encoding
-    return headers | {f"x-amz-meta-{name}": value for name, value in given.get("Metadata", {}).items()}
+    metadata = given.get("Metadata", {})
+    return headers | {f"x-amz-meta-{name}": as_header(metadata, name) for name in metadata}
 
 
 def tags_in(tag_set: list[dict[str, str]]) -> dict[str, str]:
@@ -113,9 +115,13 @@ def _matches(etags: str, etag: str) -> bool:
     return etags.strip() == "*" or etag.strip('"') in [item.strip().strip('"') for item in etags.split(",")]
 
 
-def as_header(value: Any) -> str:
-    """Return a parameter as the header that it came in; only `Expires` is no text."""
-    return value if isinstance(value, str) else http_date(value)
+def as_header(given: Parameters, name: str) -> str:
+    """Return a parameter as the header that it came in; raise ApiError if no header can say it."""
+    value = given[name]
+    text = value if isinstance(value, str) else http_date(value)  # only `Expires` is no text
+    if _CONTROL.search(text):
+        raise ApiError("InvalidArgument", f"{name}: {text[:100]!r} has control characters")
+    return text
 
 
 def span_in(text: str, size: int) -> tuple[int, int] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import re
 import xml.etree.ElementTree as ElementTree
+from datetime import UTC
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -170,8 +171,8 @@ def _value(shape: Shape, text: str, wire: str) -> Any:
         if shape.type_name == "boolean":
             return {"true": True, "false": False}[text.lower()]
         if shape.type_name == "timestamp":
-            return parse_timestamp(text).timestamp()
-    except (ValueError, LookupError, OverflowError) as error:
+            return parse_timestamp(text).astimezone(UTC).timestamp()  # in UTC it must be of the years 1 to 9999, too
+    except (ValueError, LookupError, OverflowError, RuntimeError) as error:  # the last of parse_timestamp
         raise ApiError("InvalidArgument", f"{wire}: {text[:100]!r} is not a {shape.type_name}") from error
     allowed = shape.metadata.get("enum")
     if allowed and text not in allowed and shape.name != "BucketLocationConstraint":
