@@ -262,6 +262,20 @@ def test_what_boto3_sends_in_a_header_outside_ascii_comes_back(s3: Client, name:
         assert (body.read(), answer["ContentDisposition"]) == (b"1", "inline; filename=é".encode().decode("latin-1"))
 
 
+def test_metadata_above_2_kb_is_refused(s3: Client, name: str) -> None:
+    most = {"first": "x" * 1000, "second": "y" * (2048 - 1000 - len("firstsecond"))}
+    s3.put_object(Bucket=BUCKET, Key=name, Body=b"", Metadata=most)
+    assert s3.head_object(Bucket=BUCKET, Key=name)["Metadata"] == most
+    more = {**most, "first": "x" * 1001}
+    source = {"Bucket": BUCKET, "Key": name}
+    for call in (
+        lambda: s3.put_object(Bucket=BUCKET, Key=name, Body=b"", Metadata=more),
+        lambda: s3.create_multipart_upload(Bucket=BUCKET, Key=name, Metadata=more),
+        lambda: s3.copy_object(**source, CopySource=source, Metadata=more, MetadataDirective="REPLACE"),
+    ):
+        assert code_of(call) == "MetadataTooLarge"
+
+
 # Buckets
 
 

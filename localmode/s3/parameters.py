@@ -14,6 +14,7 @@ from localmode.shapes import ApiError
 Parameters = dict[str, Any]
 MAX_KEYS = 1000  # in one request or answer
 _MAX_KEY_BYTES = 1024
+_MAX_METADATA_BYTES = 2048
 _RANGE = re.compile(r"bytes *= *(\d{0,99}) *- *(\d{0,99}) *", re.ASCII | re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 DEFAULT_TYPE = "binary/octet-stream"
@@ -51,6 +52,8 @@ def kept_headers(given: Parameters) -> dict[str, str]:
     if encoding := ",".join(item for item in encodings if item not in ("aws-chunked", "")):
         headers["content-encoding"] = encoding
     metadata = given.get("Metadata", {})
+    if sum(len(f"{name}{value}".encode()) for name, value in metadata.items()) > _MAX_METADATA_BYTES:
+        raise ApiError("MetadataTooLarge", "Your metadata headers exceed the maximum allowed metadata size")
     return headers | {f"x-amz-meta-{name}": as_header(metadata, name) for name in metadata}
 
 
