@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from localmode.storage import Storage, StorageError
+from localmode.storage import InvalidKey, Storage, StorageError
 
 IGNORE = ".sagemaker-ignore"
 UPLOADING = ".sagemaker-uploading"
@@ -38,6 +38,7 @@ class Mirror:
         self._prefix = f"{prefix.rstrip('/')}/" if prefix else ""  # without the slash, job-1 would match job-10
         self._report = report
         self._uploaded: dict[str, Version] = {}
+        self._refused: set[str] = set()  # names that no object can have
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"mirror {prefix}", daemon=True)
 
@@ -67,7 +68,7 @@ class Mirror:
         """Bring S3 in line with the directory once; raise OSError or StorageError where that fails."""
         present = self._scan()
         for name, version in present.items():
-            if self._uploaded.get(name) != version:
+            if self._uploaded.get(name) != version and name not in self._refused:
                 self._upload(name, version)
         for name in self._uploaded.keys() - present.keys():
             self._storage.delete(self._bucket, self._prefix + name)
@@ -98,6 +99,9 @@ class Mirror:
             uploading.replace(self._directory / (name + UPLOADED))
         except FileNotFoundError:
             pass  # deleted since it was listed
+        except InvalidKey as error:
+            self._refused.add(name)
+            self._report(f"localmode: a checkpoint is not uploaded: {error}")
         finally:
             uploading.unlink(missing_ok=True)
 

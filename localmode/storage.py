@@ -48,6 +48,10 @@ class StorageError(Exception):
     """An S3 request of a job that cannot be met; the message goes into its FailureReason."""
 
 
+class InvalidKey(StorageError):
+    """A name that no S3 object can have."""
+
+
 def parse_uri(uri: str) -> tuple[str, str]:
     """Split `s3://bucket/key` into bucket and key; raise StorageError for anything else."""
     match = _S3_URI.fullmatch(uri)
@@ -125,7 +129,15 @@ class Storage:
             return self.files.get(bucket, key)
 
     def put_file(self, bucket: str, key: str, path: Path) -> None:
-        """Upload a file; it is on disk when this returns. Raises StorageError where there is no such bucket."""
+        """Upload a file; it is on disk when this returns.
+
+        Raises InvalidKey for a key of bytes that are no UTF-8, as a file's name can have; StorageError where there is
+        no such bucket.
+        """
+        try:
+            key.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidKey(f"{key!r} cannot be the name of an S3 object: it is not UTF-8") from error
         with _known_bucket(), path.open("rb") as file:
             self.files.write(bucket, key, chunks_of(file))
 

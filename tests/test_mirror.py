@@ -166,6 +166,22 @@ def test_a_file_that_disappears_while_it_is_uploaded_is_no_error(site: Site, mon
     assert files(site.directory) == set()
 
 
+def test_a_file_that_s3_cannot_name_is_reported_once_and_the_others_are_uploaded(site: Site) -> None:
+    mirror = site.mirror()
+    odd = site.write(os.fsdecode(b"\xff"))
+    site.write("a", "1")
+    mirror.sync()
+    odd.write_text("another")
+    site.write("b", "2")
+    mirror.sync()
+    assert site.objects() == {"a": "1", "b": "2"}
+    what = f"'{site.prefix}/\\udcff' cannot be the name of an S3 object: it is not UTF-8"
+    assert site.said == [f"localmode: a checkpoint is not uploaded: {what}"]
+    odd.unlink()
+    mirror.sync()
+    assert files(site.directory) == {"a", "b", "a.sagemaker-uploaded", "b.sagemaker-uploaded"}
+
+
 def test_links_are_not_followed(site: Site, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("s")
     (site.directory / "link").symlink_to(tmp_path / "secret")
@@ -313,6 +329,15 @@ def test_what_is_written_on_sigterm_is_still_mirrored(rooms: Rooms, name: str, p
 def test_the_last_checkpoint_of_a_job_that_ends_is_mirrored(rooms: Rooms, name: str) -> None:
     rooms.run(spot_request(name, *SHELL, "echo last > /opt/ml/checkpoints/a"))
     assert [entry.key for entry in rooms.storage.objects(BUCKET, f"checkpoints/{name}/")] == [f"checkpoints/{name}/a"]
+
+
+def test_a_checkpoint_that_s3_cannot_name_ends_neither_mirror_nor_job(rooms: Rooms, name: str) -> None:
+    command = "cd /opt/ml/checkpoints; echo 1 > \"$(printf '\\377')\"; echo 2 > a; until [ -e a.*ed ]; do :; done"
+    record = rooms.run(spot_request(name, *SHELL, command))
+    assert record.status == "Completed"
+    assert [entry.key for entry in rooms.storage.objects(BUCKET, f"checkpoints/{name}/")] == [f"checkpoints/{name}/a"]
+    [line] = rooms.log(record)
+    assert line.startswith("localmode: a checkpoint is not uploaded: ")
 
 
 def test_the_local_path_is_honoured(rooms: Rooms, name: str) -> None:

@@ -162,6 +162,15 @@ def test_uncompressed_output_keeps_its_files(rooms: Rooms, name: str) -> None:
     assert record.model_artifacts == f"s3://{BUCKET}/out/{name}/output/model/"
 
 
+def test_an_uncompressed_file_that_s3_cannot_name_fails_the_job(rooms: Rooms, name: str) -> None:
+    output = {"S3OutputPath": f"s3://{BUCKET}/out", "CompressionType": "NONE"}
+    command = "echo 1 > \"$(printf '/opt/ml/model/\\377')\""
+    record = rooms.run(job_request(name, *SHELL, command, OutputDataConfig=output))
+    assert record.status == "Failed"
+    assert record.failure_reason.startswith("ClientError: the artifacts could not be uploaded: 'out/")
+    assert record.failure_reason.endswith("cannot be the name of an S3 object: it is not UTF-8")
+
+
 def test_the_instance_s_directories_are_gone_afterwards(rooms: Rooms, name: str) -> None:
     job = rooms.create(job_request(name))
     ended(job)
