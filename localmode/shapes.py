@@ -35,6 +35,9 @@ _JAVA_CLASSES = {  # of the patterns in the model that Python's `re` lacks
 }
 
 
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can say it, and no file, header or XML can hold it
+
+
 class ApiError(Exception):
     """An error that the client sees: AWS's error code and a message."""
 
@@ -107,6 +110,8 @@ def _faults(shape: Shape, value: Any, path: str) -> Iterator[str]:
 def _constraint_faults(shape: Shape, value: Any, path: str) -> Iterator[str]:
     metadata = shape.metadata
     constraints = []
+    if isinstance(value, str) and _LONE_SURROGATE.search(value):
+        constraints.append("be text that UTF-8 can encode")
     if "enum" in metadata and value not in metadata["enum"]:
         constraints.append(f"satisfy enum value set: [{', '.join(metadata['enum'])}]")
     if "pattern" in metadata and isinstance(value, str) and not compiled(metadata["pattern"]).fullmatch(value):

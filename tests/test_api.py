@@ -336,6 +336,9 @@ def test_all_faults_of_a_request_are_listed_at_once() -> None:
         ("InputDataConfig", [{}], "Value null at 'inputDataConfig.1.member.channelName'"),
         ("Environment", {"1 x": "y"}, "at 'environment.key' failed"),
         ("HyperParameters", {"x": "y" * 2501}, "Member must have length less than or equal to 2500"),
+        ("OutputDataConfig", {"S3OutputPath": "s3://a\ud800"}, "at 'outputDataConfig.s3OutputPath' failed to satisfy"),
+        ("HyperParameters", {"\ud800": "x"}, "at 'hyperParameters.key' failed to satisfy"),
+        ("Tags", [{"Key": "a", "Value": "\udfff"}], "Member must be text that UTF-8 can encode"),
     ],
 )
 def test_a_value_that_the_model_forbids_is_named(member: str, value: object, fault: str) -> None:
