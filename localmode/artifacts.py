@@ -63,7 +63,8 @@ def upload(
         archive = hosts[0].instance.root / "tmp" / "upload.tar.gz"
         return _upload_archive(files, archive, storage, bucket, f"{target}/{title}.tar.gz", check)
 
-    if any(any((host.instance.opt_ml / "output" / "data").iterdir()) for host in hosts):
+    outputs = [host.instance.opt_ml / "output" / "data" for host in hosts]
+    if any(path.is_dir() and any(path.iterdir()) for path in outputs):  # a script may have removed it
         upload_all("output/data", "output")
     return upload_all("model", "model") if with_model else ""
 

@@ -171,6 +171,12 @@ def test_an_uncompressed_file_that_s3_cannot_name_fails_the_job(rooms: Rooms, na
     assert record.failure_reason.endswith("cannot be the name of an S3 object: it is not UTF-8")
 
 
+@pytest.mark.parametrize("directory", ["output/data", "output", "model"])
+def test_a_job_may_remove_the_directories_for_its_output(rooms: Rooms, name: str, directory: str) -> None:
+    record = rooms.run(job_request(name, *SHELL, f"rm -rf /opt/ml/{directory}"))
+    assert (record.status, record.failure_reason) == ("Completed", "")
+
+
 def test_the_instance_s_directories_are_gone_afterwards(rooms: Rooms, name: str) -> None:
     job = rooms.create(job_request(name))
     ended(job)
