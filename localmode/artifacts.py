@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from localmode.host import Host
+from localmode.instance import OPT_ML
 from localmode.storage import Storage, parse_uri
+
+_MAX_STEPS = 1000  # from directory to directory, after which a link leads nowhere
 
 
 def merge(trees: Sequence[Path]) -> tuple[dict[str, Path], list[str]]:
@@ -59,6 +62,10 @@ def upload(
             others = f" and {len(clashes) - 1} more" if len(clashes) > 1 else ""
             hosts[0].say(f"localmode: several hosts wrote {directory}/{clashes[0]}{others}; the first host's is kept")
         if not compressed:
+            files, lost = _follow_links(files, directory)
+            for name in lost:
+                link = f"{directory}/{name}"
+                hosts[0].say(f"localmode: {link} is not uploaded: it is a link to no file in {OPT_ML}/{directory}")
             return _upload_files(files, storage, bucket, f"{target}/{title}", check)
         archive = hosts[0].instance.root / "tmp" / "upload.tar.gz"
         return _upload_archive(files, archive, storage, bucket, f"{target}/{title}.tar.gz", check)
@@ -67,6 +74,35 @@ def upload(
     if any(path.is_dir() and any(path.iterdir()) for path in outputs):  # a script may have removed it
         upload_all("output/data", "output")
     return upload_all("model", "model") if with_model else ""
+
+
+def _follow_links(files: dict[str, Path], directory: str) -> tuple[dict[str, Path], list[str]]:
+    """Return files of `/opt/ml/DIRECTORY` with those that links lead to in their places, and the links without one."""
+    found = {name: _followed(path, directory, name) if path.is_symlink() else path for name, path in files.items()}
+    return (
+        {name: path for name, path in found.items() if path is not None},
+        [name for name, path in found.items() if path is None],
+    )
+
+
+def _followed(link: Path, directory: str, name: str) -> Path | None:
+    """Return the file in the directory that a link leads to, where /opt/ml is what it was in the container."""
+    opt_ml = link.parents[len(Path(directory, name).parts) - 1].resolve()
+    path, ahead = opt_ml, [*reversed(Path(directory, name).parts)]
+    for _ in range(_MAX_STEPS):
+        if not ahead:
+            return path if path.is_relative_to(opt_ml / directory) and path.is_file() else None
+        step = path / ahead.pop()
+        if step.name == "..":
+            path = path.parent
+        elif step.is_symlink():
+            target = step.readlink()
+            if target.is_relative_to(OPT_ML):
+                path, target = opt_ml, target.relative_to(OPT_ML)
+            ahead += reversed(target.parts)
+        else:
+            path = step
+    return None  # it leads to itself
 
 
 def _upload_files(files: dict[str, Path], storage: Storage, bucket: str, prefix: str, check: Callable[[], None]) -> str:

@@ -219,4 +219,4 @@ class Host:
     def say(self, message: str) -> None:
         """Put a line of localmode's own into this host's log."""
         if self._stream is not None:
-            self._stream.write([message])
+            self._stream.write([message.encode(errors="backslashreplace").decode()])  # with names that are not UTF-8

@@ -162,6 +162,24 @@ def test_uncompressed_output_keeps_its_files(rooms: Rooms, name: str) -> None:
     assert record.model_artifacts == f"s3://{BUCKET}/out/{name}/output/model/"
 
 
+def test_uncompressed_output_has_the_files_that_its_links_lead_to(rooms: Rooms, name: str) -> None:
+    output = {"S3OutputPath": f"s3://{BUCKET}/out", "CompressionType": "NONE"}
+    command = """
+        cd /opt/ml/model; mkdir 1; echo m > 1/m; ln -s 1/m relative; ln -s /opt/ml/model/relative absolute
+        ln -s /opt/ml/model/1 latest; ln -s /opt/ml/model/latest/../1/m through
+        ln -s /etc/passwd secret; ln -s ../output/data/o out; ln -s nowhere broken; ln -s loop loop; ln -s . self
+        ln -s / "$(printf '\\377')"
+        echo o > /opt/ml/output/data/o"""
+    record = rooms.run(job_request(name, *SHELL, command, OutputDataConfig=output))
+    links = {f"model/{link}": b"m\n" for link in ("1/m", "relative", "absolute", "through")}
+    assert record.status == "Completed"
+    assert objects(rooms, f"out/{name}/output/") == {**links, "output/o": b"o\n"}
+    assert rooms.log(record) == [
+        f"localmode: model/{link} is not uploaded: it is a link to no file in /opt/ml/model"
+        for link in ("broken", "latest", "loop", "out", "secret", "self", r"\udcff")
+    ]
+
+
 def test_an_uncompressed_file_that_s3_cannot_name_fails_the_job(rooms: Rooms, name: str) -> None:
     output = {"S3OutputPath": f"s3://{BUCKET}/out", "CompressionType": "NONE"}
     command = "echo 1 > \"$(printf '/opt/ml/model/\\377')\""
