@@ -88,7 +88,7 @@ def command(home: Path, name: str, **parameters: Any) -> dict[str, Any]:
     state = _running_state(home)
     connection = http.client.HTTPConnection("127.0.0.1", state["port"])
     try:
-        headers = {"X-Localmode-Key": state["access_key"]}
+        headers = {"X-Localmode-Key": state["secret_key"]}
         connection.request("POST", f"/_localmode/{name}", json.dumps(parameters), headers)
         response = connection.getresponse()
         answer = dict(json.loads(response.read()))

@@ -64,7 +64,8 @@ class Daemon:
             "interrupt": self._interrupt,
             "spot-capacity": self._set_spot_capacity,
         }
-        application = Application(self.port, self._access_key, sagemaker, storage, services, commands, self._shut_down)
+        keys = (self._access_key, self._secret_key)
+        application = Application(self.port, *keys, sagemaker, storage, services, commands, self._shut_down)
         self._server = serve_on(self._listener, application)
 
     @property

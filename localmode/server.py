@@ -6,12 +6,13 @@
     IAM, STS, CloudWatch Logs         -> moto, behind services.py
     /_localmode/COMMAND               -> the daemon itself
 
-The daemon runs code, so nobody else may reach it: it listens on 127.0.0.1, wants the access key of its state
-directory and a Host header that is its own, and answers no other origin.
+The daemon runs code, so nobody else may reach it: it listens on 127.0.0.1, wants a signature with the secret key of
+its state directory and a Host header that is its own, and answers no other origin.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import re
@@ -23,7 +24,7 @@ from xml.sax.saxutils import escape
 
 from werkzeug.exceptions import HTTPException
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
-from werkzeug.wrappers import Request, Response
+from werkzeug.wrappers import Response
 from werkzeug.wsgi import get_input_stream
 
 from localmode.api import SageMaker
@@ -31,10 +32,10 @@ from localmode.invoke import Invoker
 from localmode.services import SERVICES, Services
 from localmode.settings import LocalModeError
 from localmode.shapes import ApiError
+from localmode.signatures import TARGET, XML_SERVICES, Claim, claim_of, verify
 from localmode.storage import Storage
 
 _log = logging.getLogger(__name__)
-_CREDENTIAL = re.compile(r"Credential=([^/,\s]+)/\d{8}/[^/,\s]+/([a-z0-9.-]+)/aws4_request")
 _INVOCATION = re.compile(r"/endpoints/([^/]+)/invocations")
 _MAX_JSON_BYTES = 25 << 20
 _FORWARDED = {  # what a model server is told of an invocation: the client's own words
@@ -61,6 +62,7 @@ class Application:
         self,
         port: int,
         access_key: str,
+        secret_key: str,
         sagemaker: SageMaker,
         storage: Storage,
         services: Services,
@@ -68,7 +70,7 @@ class Application:
         shut_down: Callable[[], None],
     ) -> None:
         self._hosts = (f"127.0.0.1:{port}", f"localhost:{port}")
-        self._access_key = access_key
+        self._access_key, self._secret_key = access_key, secret_key
         self._sagemaker = sagemaker
         self._invoker = Invoker(sagemaker.settings, sagemaker.endpoints)
         self._storage = storage
@@ -78,27 +80,32 @@ class Application:
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Answer one request; whatever happens, the client gets an answer."""
-        service = ""
+        claim = claim_of(environ)
+        service = "localmode" if "HTTP_X_LOCALMODE_KEY" in environ else claim.service
         try:
-            service = self._admit(environ)
+            self._admit(service, claim, environ)
             response = self._answer(service, environ)
         except Exception as error:  # noqa: BLE001 - whatever it was, the client gets an answer
             failure = _failure(error, environ)
             response = _error(service, failure)
         return response(environ, start_response)
 
-    def _admit(self, environ: dict[str, Any]) -> str:
-        """Return the service that a request is signed for; raise ApiError for one that may not come in."""
+    def _admit(self, service: str, claim: Claim, environ: dict[str, Any]) -> None:
+        """Raise ApiError for a request that may not come in."""
         if environ.get("HTTP_HOST") not in self._hosts:
             raise ApiError("AccessDenied", "localmode answers only under its own loopback address", 403)
-        key, service = _key_and_service(environ)
-        if not secrets.compare_digest(key.encode(), self._access_key.encode()):
+        if service == "localmode":
+            key, expected = environ.get("HTTP_X_LOCALMODE_KEY", ""), self._secret_key
+        else:
+            key, expected = claim.key, self._access_key
+        if not secrets.compare_digest(key.encode(), expected.encode()):
             raise ApiError(
                 "InvalidClientTokenId",
                 "the request does not carry localmode's access key; `python -m localmode env` shows it",
                 403,
             )
-        return service
+        if service != "localmode":
+            verify(claim, self._secret_key, environ, b"" if service == "s3" else _read(environ))
 
     def _answer(self, service: str, environ: dict[str, Any]) -> Response:
         path = environ.get("PATH_INFO", "")
@@ -141,26 +148,13 @@ class Application:
         return response
 
 
-def _key_and_service(environ: dict[str, Any]) -> tuple[str, str]:
-    """Return the access key that a request carries, and the service that it is signed for."""
-    if key := environ.get("HTTP_X_LOCALMODE_KEY"):
-        return key, "localmode"
-    signature = environ.get("HTTP_AUTHORIZATION", "")
-    if not signature:  # a presigned URL
-        query = Request(environ).args
-        if key := query.get("AWSAccessKeyId"):  # of signature version 2, boto3's default in us-east-1
-            return key, "s3"
-        signature = "Credential=" + query.get("X-Amz-Credential", "")
-    match = _CREDENTIAL.search(signature)
-    return (match[1], match[2]) if match else ("", "")
-
-
 class _Handler(WSGIRequestHandler):
     """Puts into the daemon's log only what went wrong."""
 
     def make_environ(self) -> dict[str, Any]:
-        """Keep the headers as they came: WSGI drops those with an underscore, which S3's metadata may have."""
-        return {**super().make_environ(), "localmode.headers": list(self.headers.items())}
+        """Keep what is signed as it came: WSGI decodes the path, and drops headers with an underscore."""
+        kept = {"localmode.headers": list(self.headers.items()), TARGET: self.requestline.split()[1]}
+        return super().make_environ() | kept
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         if str(code) >= "500":
@@ -186,9 +180,11 @@ def serve_on(listener: socket.socket, application: Application) -> BaseWSGIServe
 
 
 def _read(environ: dict[str, Any]) -> bytes:
+    """Return the body of a request, which can then be read again."""
     body = get_input_stream(environ).read(_MAX_JSON_BYTES + 1)
     if len(body) > _MAX_JSON_BYTES:
         raise ApiError("RequestEntityTooLarge", f"the request is larger than {_MAX_JSON_BYTES} bytes", 413)
+    environ |= {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
     return body
 
 
@@ -222,10 +218,11 @@ def _json(document: dict[str, Any], status: int = 200) -> Response:
 
 def _error(service: str, error: ApiError) -> Response:
     """Return an error in the protocol of the service."""
-    if service in ("s3", "iam", "sts"):
+    if service in XML_SERVICES:
         body = f"<Error><Code>{error.code}</Code><Message>{escape(error.message)}</Message></Error>"
-        document = body if service == "s3" else f"<ErrorResponse>{body}</ErrorResponse>"
-        return Response(document, status=error.status, content_type="application/xml")
+        if service != "s3":  # https://smithy.io/2.0/aws/protocols/aws-query-protocol.html
+            body = f"<ErrorResponse>{body}<RequestId>localmode</RequestId></ErrorResponse>"
+        return Response(body, status=error.status, content_type="application/xml")
     response = _json({"__type": error.code, "message": error.message, **error.members}, error.status)
     response.headers["x-amzn-ErrorType"] = error.code
     return response

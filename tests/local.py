@@ -11,9 +11,13 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, quote, unquote_to_bytes
 
 import boto3
+from botocore.auth import S3SigV4Auth, SigV4Auth
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
+from botocore.credentials import Credentials
 
 from localmode.disk import Journal
 from localmode.jobs import TrainingJobs
@@ -222,7 +226,7 @@ class Daemon:
     def request(
         self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
     ) -> tuple[int, http.client.HTTPMessage, bytes]:
-        """Send one raw request, signed for nothing."""
+        """Send one raw request with no signature but that in its headers."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=SOON)
         try:
             connection.request(method, path, body, headers or {})
@@ -231,16 +235,22 @@ class Daemon:
         finally:
             connection.close()
 
-    def signed(self, service: str, **headers: str) -> dict[str, str]:
-        """Return headers of a request for a service, with a signature as far as localmode looks at it."""
-        scope = f"{self.state['access_key']}/20260101/us-east-1/{service}/aws4_request"
-        return {"Authorization": f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0", **headers}
+    def signed(self, service: str, method: str, path: str, body: bytes = b"", **headers: str) -> dict[str, str]:
+        """Return the headers of a request for a service, with its signature."""
+        host = {"Host": f"127.0.0.1:{self.port}"}
+        keys = Credentials(self.state["access_key"], self.state["secret_key"])
+        return signed(keys, service, method, path, body, host | headers)
+
+    def send(
+        self, service: str, method: str, path: str, body: bytes = b"", **headers: str
+    ) -> tuple[int, http.client.HTTPMessage, bytes]:
+        """Send one raw request with a signature."""
+        return self.request(method, path, body, self.signed(service, method, path, body, **headers))
 
     def call(self, operation: str, body: Any) -> tuple[int, Any]:
         """Call an operation of SageMaker with a raw body; return status and raw answer."""
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        headers = self.signed("sagemaker", **{"X-Amz-Target": f"SageMaker.{operation}"})
-        status, _, answer = self.request("POST", "/", content, headers)
+        status, _, answer = self.send("sagemaker", "POST", "/", content, **{"X-Amz-Target": f"SageMaker.{operation}"})
         return status, json.loads(answer)
 
     def finished(self, name: str) -> dict[str, Any]:
@@ -251,6 +261,30 @@ class Daemon:
         except Exception as error:  # noqa: BLE001 - a failed job is for the test to judge
             assert "terminal failure state" in str(error), error
         return dict(self.sagemaker.describe_training_job(TrainingJobName=name))
+
+
+class _SaidHash(S3SigV4Auth):
+    """Signs the hash of the body that the request says, if it says one: that of a body in chunks."""
+
+    def _modify_request_before_signing(self, request: AWSRequest) -> None:
+        request.context["said"] = request.headers.get("x-amz-content-sha256")
+        super()._modify_request_before_signing(request)
+
+    def payload(self, request: AWSRequest) -> str:
+        return request.context["said"] or super().payload(request)
+
+
+def signed(
+    keys: Credentials, service: str, method: str, path: str, body: bytes, headers: dict[str, str]
+) -> dict[str, str]:
+    """Return headers, `Host` among them, together with the signature of the request."""
+    path, _, query = path.partition("?")
+    pairs = parse_qsl(query, keep_blank_values=True, encoding="latin-1")
+    encoded = "&".join("=".join(quote(text, "-_.~", "latin-1") for text in pair) for pair in pairs)
+    url = f"http://{headers['Host']}/{quote(unquote_to_bytes(path.removeprefix('/').encode('latin-1')))}?{encoded}"
+    request = AWSRequest(method, url, headers, body)
+    (_SaidHash if service == "s3" else SigV4Auth)(keys, service, "us-east-1").add_auth(request)
+    return dict(request.headers.items())
 
 
 def processes_naming(text: str) -> list[str]:

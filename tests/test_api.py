@@ -895,7 +895,7 @@ def test_stopping_and_interrupting_at_once_ends_in_stopped(
 ) -> None:
     daemon.sagemaker.create_training_job(**spot_request(name, *SHELL, f"echo up > {pipe}; sleep 600; true"))
     pipe.line()
-    headers = {"X-Localmode-Key": daemon.state["access_key"]}
+    headers = {"X-Localmode-Key": daemon.state["secret_key"]}
     body = json.dumps({"training_job_name": name}).encode()
     with ThreadPoolExecutor(2) as pool:
         interrupted = pool.submit(daemon.request, "POST", "/_localmode/interrupt", body, headers)

@@ -7,13 +7,14 @@ import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import pytest
+from botocore.credentials import Credentials
 from botocore.model import ListShape, MapShape, Shape, StructureShape
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from local import BUCKET, ROLE, Rooms, channel, ended, job_request
+from local import BUCKET, ROLE, Rooms, channel, ended, job_request, signed
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Response
 
@@ -21,8 +22,10 @@ from localmode.archives import ArchiveError, unpack
 from localmode.checkpoints import contained
 from localmode.daemon import Daemon
 from localmode.operations import OPERATIONS
+from localmode.s3.rest import headers_in
 from localmode.settings import Settings
 from localmode.shapes import service_model
+from localmode.signatures import TARGET, as_text
 from localmode.storage import StorageError
 
 EXAMPLES = settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -73,23 +76,25 @@ class Front:
 
     def send(self, service: str, method: str, path: str, body: bytes = b"", **headers: str) -> Response:
         """Send a request that may come in; whatever it is, the answer is well-formed and no server's error."""
-        scope = f"{self.daemon._access_key}/20260101/us-east-1/{service}/aws4_request"
         builder = EnvironBuilder(method=method, path="/", data=body)
         environ = builder.get_environ()
         raw, _, query = path.partition("?")
-        environ |= {
-            "PATH_INFO": raw,
-            "QUERY_STRING": query,
-            "HTTP_HOST": f"127.0.0.1:{self.daemon.port}",
-            "HTTP_AUTHORIZATION": f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0",
-            **headers,
-        }
+        environ |= {"PATH_INFO": raw, "QUERY_STRING": query, "HTTP_HOST": f"127.0.0.1:{self.daemon.port}", **headers}
+        environ[TARGET] = quote(raw.encode("latin-1")) + (f"?{query}" if query else "")
+        keys = Credentials(self.daemon._access_key, self.daemon._secret_key)
+        if service:
+            named = {name: as_text(value) for name, value in headers_in(environ)}
+            given = signed(keys, service, method, environ[TARGET], body, {"Host": named.pop("host"), **named})
+            for name in ("Authorization", "X-Amz-Date", "X-Amz-Content-SHA256"):
+                if name in given:
+                    environ["HTTP_" + name.upper().replace("-", "_")] = given[name]
         self.complaints.clear()
         response = Response.from_app(self.daemon._server.app, environ, buffered=True)
         response.close()
         assert response.status_code < 500 or response.status_code == 501, (path, body, response.data[:500])
         str(response.headers).encode("latin-1")  # or the server cannot send them
         assert self.complaints == [], (path, body)
+        assert b"SignatureDoesNotMatch" not in response.data and b"InvalidSignature" not in response.data
         return response
 
     def call(self, operation: str, request: Any) -> Response:
@@ -213,7 +218,7 @@ def test_no_command_s_body_is_an_internal_error(front: Front, command: str) -> N
         | st.binary()
     )
     def sent(body: bytes) -> None:
-        answer = front.send("", "POST", f"/_localmode/{command}", body, HTTP_X_LOCALMODE_KEY=front.daemon._access_key)
+        answer = front.send("", "POST", f"/_localmode/{command}", body, HTTP_X_LOCALMODE_KEY=front.daemon._secret_key)
         assert answer.status_code in (200, 400)
 
     sent()

@@ -1,7 +1,6 @@
 """S3 as its clients know it: conditions, ranges, listings, tags, parts, checksums; and what is kept over a kill."""
 
 import base64
-import http.client
 import random
 import string
 import zlib
@@ -454,13 +453,9 @@ def test_a_checksum_comes_back(s3: Client, name: str) -> None:
 
 
 def raw_put(daemon: Daemon, key: str, body: bytes, **headers: str) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=10)
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    connection.request("PUT", f"/{BUCKET}/{key}", body, {**daemon.signed("s3"), **named})
-    with connection.getresponse() as response:
-        answer = response.status, response.read()
-    connection.close()
-    return answer
+    status, _, answer = daemon.send("s3", "PUT", f"/{BUCKET}/{key}", body, **named)
+    return status, answer
 
 
 def test_chunks_with_a_checksum_behind_them_are_unpacked(daemon: Daemon, name: str) -> None:

@@ -175,8 +175,8 @@ def test_a_presigned_url_works_without_a_signature_of_one_s_own(daemon: Daemon, 
 def test_an_upload_that_breaks_off_leaves_the_old_object(daemon: Daemon, name: str) -> None:
     daemon.s3.put_object(Bucket=BUCKET, Key=name, Body=b"old")
     connection = http.client.HTTPConnection("127.0.0.1", daemon.port)
-    connection.putrequest("PUT", f"/{BUCKET}/{name}")
-    for header, value in {**daemon.signed("s3"), "Content-Length": "1000"}.items():
+    connection.putrequest("PUT", f"/{BUCKET}/{name}", skip_host=True)
+    for header, value in {**daemon.signed("s3", "PUT", f"/{BUCKET}/{name}"), "Content-Length": "1000"}.items():
         connection.putheader(header, value)
     connection.endheaders(b"only this")
     connection.sock.shutdown(1)
