@@ -26,6 +26,7 @@ from localmode.record import Record
 from localmode.runner import LocalInstances
 from localmode.services import Services
 from localmode.settings import Settings
+from localmode.signatures import as_text
 from localmode.storage import Storage
 from localmode.training import TrainingJob
 
@@ -244,8 +245,10 @@ class Daemon:
     def send(
         self, service: str, method: str, path: str, body: bytes = b"", **headers: str
     ) -> tuple[int, http.client.HTTPMessage, bytes]:
-        """Send one raw request with a signature."""
-        return self.request(method, path, body, self.signed(service, method, path, body, **headers))
+        """Send one raw request with a signature; its headers have one character for each byte."""
+        said = {name: as_text(value) for name, value in headers.items()}
+        bytewise = {name: value for name, value in headers.items() if value != said[name]}
+        return self.request(method, path, body, self.signed(service, method, path, body, **said) | bytewise)
 
     def call(self, operation: str, body: Any) -> tuple[int, Any]:
         """Call an operation of SageMaker with a raw body; return status and raw answer."""

@@ -1,6 +1,7 @@
 """S3 as its clients know it: conditions, ranges, listings, tags, parts, checksums; and what is kept over a kill."""
 
 import base64
+import io
 import random
 import string
 import zlib
@@ -15,7 +16,11 @@ import pytest
 from botocore.exceptions import ClientError
 from local import BUCKET, Daemon
 
+from localmode.s3.body import Body
 from localmode.s3.files import ObjectFiles
+from localmode.s3.parts import PartOperations
+from localmode.s3.uploads import NoSuchUpload, Upload, Uploads
+from localmode.storage import Storage
 
 MIB = 1 << 20
 Client = Any
@@ -414,6 +419,24 @@ def test_a_part_may_be_a_range_of_an_object(s3: Client, name: str) -> None:
     part = {"PartNumber": 1, "ETag": copied["CopyPartResult"]["ETag"]}
     s3.complete_multipart_upload(**where, MultipartUpload={"Parts": [part]})
     assert read(s3, name) == b"234"
+
+
+def test_an_upload_that_is_aborted_while_it_is_completed_is_no_upload(tmp_path: Path) -> None:
+    class Files(ObjectFiles):
+        def write(self, *arguments: Any) -> Any:
+            uploads.end(upload)
+            return super().write(*arguments)
+
+    storage = Storage(tmp_path / "s3")
+    storage.files.create_bucket(BUCKET)
+    uploads, upload = Uploads(tmp_path / "uploads", tmp_path), Upload(BUCKET, "key", {}, {})
+    uploads.create(upload)
+    part = uploads.write(upload, 1, [b"whole"])
+    storage.files.__class__ = Files
+    chosen = {"Parts": [{"PartNumber": 1, "ETag": part.digest.etag}]}
+    given = {"Bucket": BUCKET, "Key": "key", "UploadId": upload.identity, "MultipartUpload": chosen}
+    with pytest.raises(NoSuchUpload):
+        PartOperations(storage.files, uploads).complete_multipart_upload(given, Body({"wsgi.input": io.BytesIO()}))
 
 
 def test_completing_and_aborting_at_once_leave_the_object_or_nothing(s3: Client, name: str) -> None:

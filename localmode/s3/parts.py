@@ -82,8 +82,9 @@ class PartOperations:
 
         try:
             entry = self._files.write(upload.bucket, upload.key, whole(parts), upload.headers, upload.tags, check)
-        except FileNotFoundError as error:  # its part was sent anew at this moment, or the upload aborted
-            raise _invalid_part() from error
+        except FileNotFoundError as error:
+            self._uploads.get(upload.identity, upload.bucket, upload.key)  # it may have been aborted at this moment
+            raise _invalid_part() from error  # or the part has been sent anew
         self._uploads.end(upload)  # whoever aborts it from now on comes too late
         location = f"/{upload.bucket}/{upload.key}"
         members = {"Location": location, "Bucket": upload.bucket, "Key": upload.key}
