@@ -124,6 +124,11 @@ def load_newest(directory: Path) -> Checkpoint | None:
     return None
 
 
+def are_there(directory: Path) -> bool:
+    """Return whether a directory holds anything that is named like a checkpoint, sound or not."""
+    return any(_named(directory))
+
+
 class _UnsoundError(Exception):
     """The file is not what its name says; the message says in what way."""
 
@@ -173,12 +178,13 @@ def _named(directory: Path) -> Iterator[tuple[int, Path]]:
 def _prune(directory: Path, step: int) -> None:
     """Keep the KEEP newest checkpoints up to this step, the one that was just saved.
 
-    What claims to be newer was not sound at the start: it does not count, and goes once it has been passed.
+    What claims to be newer was not sound at the start: it does not count, and goes once it has been passed. What
+    may not be read may be sound, and stays.
     """
     passed = sorted((pair for pair in _named(directory) if pair[0] <= step), reverse=True)
     for _, path in passed[KEEP:]:
         uploading = path.with_name(path.name + UPLOADING).exists()
         uploaded = path.with_name(path.name + UPLOADED)
-        if path.is_file() and (uploaded.exists() or not uploading):
+        if path.is_file() and os.access(path, os.R_OK) and (uploaded.exists() or not uploading):
             path.unlink(missing_ok=True)
             uploaded.unlink(missing_ok=True)

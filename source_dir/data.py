@@ -42,9 +42,12 @@ def load_channel(directory: Path) -> Channel:
     Raises:
         InputError: the directory or its files are missing, unreadable or not of the form above.
     """
-    if not directory.is_dir():
-        raise InputError(f"channel {directory} is not a directory: give one that holds .npz files")
-    paths = sorted(directory.glob("*.npz"))
+    try:
+        paths = sorted(path for path in directory.iterdir() if path.suffix == ".npz")
+    except PermissionError:
+        raise InputError(f"channel {directory} may not be read: permit it to the user that runs this") from None
+    except OSError:
+        raise InputError(f"channel {directory} is not a directory: give one that holds .npz files") from None
     if not paths:
         raise InputError(f"channel {directory} holds no .npz file: put at least one there")
     parts = [_load_file(path) for path in paths]
@@ -69,6 +72,8 @@ def _load_file(path: Path) -> Channel:
             if missing := {"images", "labels", "class_names"} - set(arrays):
                 raise InputError(f"{path} has no {' and no '.join(sorted(missing))}: write it again with them")
             images, labels, names = arrays["images"], arrays["labels"], arrays["class_names"]
+    except PermissionError:
+        raise InputError(f"{path} may not be read: permit it to the user that runs this") from None
     # RuntimeError: one flipped bit can declare a file encrypted
     except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path} cannot be read ({error}): write it again with numpy.savez") from None

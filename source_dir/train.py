@@ -67,7 +67,7 @@ def run(settings: Settings) -> int:
         precision=settings.precision,
     )
     if settings.precision == "bfloat16" and not has_bfloat16():
-        say("warning: this processor has no instructions for bfloat16, with which float32 is quicker")
+        say("warning: this processor has no instructions for bfloat16: float32 is quicker here")
     here = model.environment()
     history: list[Epoch] = []
     if saved:
@@ -82,7 +82,8 @@ def run(settings: Settings) -> int:
             say(f"epoch {epoch} was begun: it is finished, though {settings.epochs} were asked for")
             settings.epochs = epoch
     else:
-        say("no checkpoint found, starting at step 0")
+        found = "usable checkpoint" if checkpoint.are_there(settings.checkpoint_dir) else "checkpoint found"
+        say(f"no {found}, starting at step 0")
 
     if is_finished(history, settings):
         say(f"nothing left to train: {len(history)} epochs are done, {settings.epochs} were asked for")
@@ -91,13 +92,19 @@ def run(settings: Settings) -> int:
         say(f"SIGTERM received: stopped after step {trainer.step}, all is saved; exiting with {EXIT_SIGTERM}")
         return EXIT_SIGTERM
     # From here on SIGTERM is let pass: to finish takes a second, to come back here a whole attempt.
-    write_history(settings.output_data_dir / "history.json", history)
-    if settings.tensorboard:
-        model.write_events(settings.output_data_dir / "tensorboard", history)
     if settings.patience:
         trainer.use_best()
         say(f"best epoch of {len(history)}: {best_epoch(history)['epoch']}; its weights are the final ones")
-    trainer.export(settings.model_dir / "1")
+    try:
+        write_history(settings.output_data_dir / "history.json", history)
+        if settings.tensorboard:
+            model.write_events(settings.output_data_dir / "tensorboard", history)
+        trainer.export(settings.model_dir / "1")
+    except OSError as error:
+        raise InputError(
+            f"cannot write {error.filename2 or error.filename}: {error.strerror}; all is in the checkpoint, "
+            "so mend that and run the same line again"
+        ) from error
     say(f"final_weights_sha256={trainer.weights_sha256()}")
     return 0
 

@@ -153,6 +153,14 @@ def test_one_that_may_not_be_read_is_skipped(
     assert capsys.readouterr().out == f"skipped {newest.name}: [Errno 13] Permission denied\n"
 
 
+def test_one_that_may_not_be_read_may_be_sound_and_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = save(tmp_path, 10)
+    monkeypatch.setattr(os, "access", lambda path, mode: path != first)
+    for step in range(20, 70, 10):
+        save(tmp_path, step)
+    assert [int(path.name[11:19]) for path in sorted(tmp_path.iterdir())] == [10, 40, 50, 60]
+
+
 @pytest.mark.parametrize("function", ["iterdir", "unlink"])
 def test_a_directory_that_may_not_be_used_is_one_clear_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str

@@ -1,3 +1,5 @@
+import errno
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -89,6 +91,20 @@ def test_a_missing_or_empty_channel_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nowhere is not a directory"):
         load_channel(tmp_path / "nowhere")
     with pytest.raises(InputError, match=f"{tmp_path.name} holds no .npz file"):
+        load_channel(tmp_path)
+
+
+@pytest.mark.parametrize("function", ["iterdir", "open"])
+def test_a_channel_that_may_not_be_read_is_named_and_not_to_be_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    write_channel(tmp_path, **records(3))
+
+    def refuse(path: Path, *_: Any) -> None:  # chmod would not keep root out
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, function, refuse)
+    with pytest.raises(InputError, match=r"may not be read: permit it to the user that runs this$"):
         load_channel(tmp_path)
 
 

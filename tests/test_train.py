@@ -344,7 +344,7 @@ def test_a_start_from_nothing_where_there_were_checkpoints_is_loud(
     *skipped, warning, start = capsys.readouterr().out.splitlines()[:5]
     assert [line.split()[0] for line in skipped] == ["skipped"] * 3
     assert warning.startswith("WARNING: NONE OF THE 3 CHECKPOINTS")
-    assert start == "no checkpoint found, starting at step 0"
+    assert start == "no usable checkpoint, starting at step 0"
     assert results(tmp_path / "out") == expected
 
 
@@ -523,10 +523,37 @@ def test_a_cosine_is_over_the_epochs_that_were_asked_for_first(
     assert error in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("in_the_way", "reason"),
+    [("model/1", "File exists"), ("data/history.json/x", "Is a directory")],
+    ids=["a file for the model", "a directory for the history"],
+)
+def test_what_is_in_the_way_of_a_result_is_one_clear_line(
+    fake: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    in_the_way: str,
+    reason: str,
+) -> None:
+    path = tmp_path / "out" / in_the_way
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert attempt(monkeypatch, tmp_path) == 1
+    named = "/".join(in_the_way.split("/")[:2])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"cannot write {tmp_path / 'out' / named}: {reason}; all is in the checkpoint" in line
+    path.unlink()
+    if path.parent.name == "history.json":
+        path.parent.rmdir()
+    assert attempt(monkeypatch, tmp_path) == 0
+    assert "nothing left to train" in capsys.readouterr().out
+
+
 def test_bfloat16_without_instructions_for_it_is_one_warning(
     fake: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    warning = "warning: this processor has no instructions for bfloat16, with which float32 is quicker\n"
+    warning = "warning: this processor has no instructions for bfloat16: float32 is quicker here\n"
     for has, precision, shown in [(True, "bfloat16", 0), (False, "float32", 0), (False, "bfloat16", 1)]:
         monkeypatch.setattr(train, "has_bfloat16", lambda has=has: has)
         attempt(monkeypatch, tmp_path, f"{has} {precision}", precision=precision)
