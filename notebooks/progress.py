@@ -18,13 +18,14 @@ from urllib.parse import urlparse
 
 import boto3
 import numpy as np
+from botocore.exceptions import ClientError
 
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 WORTH_SHOWING = (
-    r"^(epoch=\d*[05] |resumed from|no checkpoint found|final_weights_sha256="  # a training as it should be
+    r"^(epoch=\d*[05] |resumed from|no (?:usable )?checkpoint|final_weights_sha256="  # a training as it should be
     r"|skipped|best epoch|warning|WARNING|SIGTERM)"
 )
-_GOES_ON = re.compile(r"^(?:epoch=.*|resumed from .*|no checkpoint found.*)\bstep[ =](\d+)")
+_GOES_ON = re.compile(r"^(?:epoch=.*|resumed from .*|no (?:usable )?checkpoint.*)\bstep[ =](\d+)")
 
 
 class TrainingFailed(RuntimeError):
@@ -91,6 +92,20 @@ def follow(training_job_name: str, show: str = WORTH_SHOWING, poll_seconds: floa
         if job["TrainingJobStatus"] in ("Completed", "Stopped"):
             return dict(job)
         time.sleep(poll_seconds)
+
+
+def stop(training_job_name: str, show: str = WORTH_SHOWING) -> dict[str, Any]:
+    """Stop a job, unless it is over, and follow it to its end; return its description, as `follow` does."""
+    sagemaker = boto3.client("sagemaker")
+    try:
+        sagemaker.stop_training_job(TrainingJobName=training_job_name)
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ValidationException":
+            raise
+        job = sagemaker.describe_training_job(TrainingJobName=training_job_name)
+        if job["TrainingJobStatus"] == "InProgress":  # then the request was refused for another reason
+            raise
+    return follow(training_job_name, show)
 
 
 def wait_for_line(training_job_name: str, pattern: str, poll_seconds: float = 0.2) -> None:
@@ -191,16 +206,25 @@ def saved_step(training_job_name: str) -> int:
     return newest_step(key for key in found if key)
 
 
-def wait_for_checkpoint(training_job_name: str, after_step: int, poll_seconds: float = 0.2) -> None:
-    """Wait until a checkpoint beyond a step is in S3; raise TrainingFailed if the job ends before."""
+def wait_for_checkpoint(training_job_name: str, after_step: int, poll_seconds: float = 0.2) -> bool:
+    """Wait until a checkpoint beyond a step is in S3; return whether the job still runs then.
+
+    Raises TrainingFailed if it fails before.
+    """
     sagemaker = boto3.client("sagemaker")
     print(f"waiting for a checkpoint beyond step {after_step} in S3", flush=True)
-    while (step := saved_step(training_job_name)) <= after_step:
+    while True:
+        step = saved_step(training_job_name)
         job = sagemaker.describe_training_job(TrainingJobName=training_job_name)
-        if job["TrainingJobStatus"] != "InProgress":
+        if job["TrainingJobStatus"] == "Failed":
             raise TrainingFailed(_explain(job))
+        if job["TrainingJobStatus"] != "InProgress":
+            print(f"the job is over: {job['TrainingJobStatus']}", flush=True)
+            return False
+        if step > after_step:
+            print(f"checkpoints in S3 up to step {step}", flush=True)
+            return True
         time.sleep(poll_seconds)
-    print(f"checkpoints in S3 up to step {step}", flush=True)
 
 
 def output_file(job: dict[str, Any], name: str) -> bytes:

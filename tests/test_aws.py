@@ -18,6 +18,7 @@ from moto.iam.access_control import IAMPolicy, PermissionResult
 SITE = Path(__file__).parent / "site"
 IAM = ROOT / "docs" / "iam"
 RECORD = "operations.jsonl"
+GRACE_SECONDS = "10"  # longer than the digits train, as AWS's 120 are: a script that does not hear SIGTERM goes on
 SAGEMAKER = "arn:aws:sagemaker:us-east-1:123456789012"
 LOG_GROUP = "arn:aws:logs:us-east-1:123456789012:log-group:{logGroupName}"
 OBJECT, BUCKET = "arn:aws:s3:::{Bucket}/{Key}", "arn:aws:s3:::{Bucket}"
@@ -63,7 +64,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def environment(home: Path) -> dict[str, str]:
     """What points AWS clients at localmode, and takes localmode away."""
-    exports = shell("-m", "localmode", "env", home=home).stdout
+    exports = shell("-m", "localmode", "env", home=home, LOCALMODE_GRACE_SECONDS=GRACE_SECONDS).stdout
     lines = [line.removeprefix("export ").partition("=") for line in exports.splitlines() if line.startswith("export")]
     return {name: value.strip("'") for name, _, value in lines} | {"PYTHONPATH": str(SITE)}
 

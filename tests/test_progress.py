@@ -1,11 +1,13 @@
 """What the notebooks read of jobs, endpoints and objects, against a daemon and against written logs."""
 
+import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from local import BUCKET, Daemon, configure_endpoint, job_request
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "notebooks"))
@@ -63,6 +65,34 @@ def transition(status: str, start: float, end: float) -> dict[str, Any]:
     return {"Status": status, "StartTime": begin, "EndTime": until, "StatusMessage": ""}
 
 
+def test_a_job_that_is_over_before_its_checkpoint_is_no_error(
+    at_daemon: Daemon, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at_daemon.s3.create_bucket(Bucket=BUCKET)
+    save = "touch /opt/ml/checkpoints/checkpoint-00000100-0f.npz"
+    checkpoints = {"CheckpointConfig": {"S3Uri": f"s3://{BUCKET}/{name}/checkpoints/"}}
+    at_daemon.sagemaker.create_training_job(**job_request(name, *SHELL, save) | checkpoints)
+    assert progress.follow(name, poll_seconds=0.1)["TrainingJobStatus"] == "Completed"
+    assert not progress.wait_for_checkpoint(name, 50)
+    assert capsys.readouterr().out.endswith("the job is over: Completed\n")
+
+
+def test_to_stop_a_job_that_is_over_is_no_error(at_daemon: Daemon, name: str) -> None:
+    at_daemon.sagemaker.create_training_job(**job_request(name, *SHELL, "exec sleep 600"))
+    assert [progress.stop(name)["TrainingJobStatus"] for _ in range(2)] == ["Stopped", "Stopped"]
+    with pytest.raises(ClientError, match="not found"):
+        progress.stop(f"{name}-none")
+
+
+def test_a_start_from_nothing_is_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = [(3000, "no usable checkpoint, starting at step 0"), (5000, "epoch=1 step=20 loss=1")]
+    assert re.search(progress.WORTH_SHOWING, log[0][1])
+    monkeypatch.setattr(progress.LogReader, "__init__", lambda self, name: None)
+    monkeypatch.setattr(progress.LogReader, "new_lines", lambda self: iter(log))
+    phases = progress.phases({"TrainingJobName": "x", "SecondaryStatusTransitions": LIVES[:2]})
+    assert [phase["Status"] for phase in phases] == ["Starting", "Script starts", "Training"]
+
+
 LIVES = [
     transition("Starting", 0, 1),
     transition("Training", 1, 10),
@@ -111,6 +141,7 @@ def test_what_costs_is_deleted_and_what_remains_is_counted(
     said = capsys.readouterr().out
     assert said.splitlines()[:2] == [f"deleted: endpoint {mine}", f"stopped: training job {mine}"]
     assert "remaining: 1 endpoint configurations, 1 models," in said and "1 objects of 2.0 MB" in said
+    assert f"logs under /aws/sagemaker/TrainingJobs and /aws/sagemaker/Endpoints/{name}-*" in said
     assert cleanup.endpoints(name) == [] == cleanup.unfinished_jobs(name)
     assert cleanup.unfinished_jobs(f"{name}x") == [other]
     sagemaker.stop_training_job(TrainingJobName=other)
