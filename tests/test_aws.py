@@ -19,6 +19,7 @@ SITE = Path(__file__).parent / "site"
 IAM = ROOT / "docs" / "iam"
 RECORD = "operations.jsonl"
 GRACE_SECONDS = "10"  # longer than the digits train, as AWS's 120 are: a script that does not hear SIGTERM goes on
+USER = "arn:aws:iam::123456789012:user/team/me"
 SAGEMAKER = "arn:aws:sagemaker:us-east-1:123456789012"
 LOG_GROUP = "arn:aws:logs:us-east-1:123456789012:log-group:{logGroupName}"
 OBJECT, BUCKET = "arn:aws:s3:::{Bucket}/{Key}", "arn:aws:s3:::{Bucket}"
@@ -146,6 +147,8 @@ def test_the_guard_against_localmode_in_aws_mode_guards(home: Path, tmp_path: Pa
 def test_the_policy_allows_what_the_notebooks_call_and_nothing_else(run: Recorded, unprepared: Recorded) -> None:
     policy = json.loads((IAM / "workshop-policy.json").read_text())
     calls = [*run.operations(), *unprepared.operations()]
+    mine = [call for call in calls if call["operation"] == "iam:SimulatePrincipalPolicy"]
+    calls += [{**call, "PolicySourceArn": USER} for call in mine]  # docs/aws.md gives a user this policy
     needed = {permission for call in calls for permission in permissions(call)}
     assert {action: resource for action, resource in needed if not allowed(policy, action, resource)} == {}
     for statement in policy["Statement"]:
