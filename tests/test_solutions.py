@@ -92,7 +92,16 @@ def test_a_job_that_runs_too_long_is_stopped_and_not_failed(
     at_daemon: Daemon, channels: dict[str, dataset.Channel]
 ) -> None:
     trainer, inputs = job_of_the_course(channels)
+    plain = {"hyperparameters": trainer.hyperparameters}
+    exec(failing_cell(), {"trainer": trainer, "inputs": inputs, "plain": plain, "progress": progress})
     assert solutions.too_short(trainer, inputs) == ("Stopped", "MaxRuntimeExceeded", False)
+
+
+def failing_cell() -> str:
+    """The cell of notebook 2, before the exercise, with a job that fails."""
+    cells = nbformat.read(ROOT / "notebooks" / "02_train_on_demand.ipynb", 4).cells
+    (source,) = [cell.source for cell in cells if "progress.TrainingFailed" in cell.source]
+    return str(source)
 
 
 def job_of_the_course(channels: dict[str, dataset.Channel]) -> tuple[Any, list[Any]]:
