@@ -36,13 +36,14 @@ def delete_what_costs(prefix: str) -> None:
 
 
 def list_what_remains(prefix: str, bucket: str) -> None:
-    """Print what is left and costs nothing or next to it: endpoint configurations, models and objects in S3."""
+    """Print what is left and costs nothing or next to it: endpoint configurations, models, objects in S3, and logs."""
     configs = _all("list_endpoint_configs", "EndpointConfigs", "EndpointConfigName", prefix)
     models = _all("list_models", "Models", "ModelName", prefix)
     pages = boto3.client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
     sizes = [item["Size"] for page in pages for item in page.get("Contents", [])]
     print(f"remaining: {len(configs)} endpoint configurations, {len(models)} models,")
-    print(f"           {len(sizes)} objects of {sum(sizes) / 1e6:.1f} MB under s3://{bucket}/{prefix}*")
+    print(f"           {len(sizes)} objects of {sum(sizes) / 1e6:.1f} MB under s3://{bucket}/{prefix}*,")
+    print(f"           logs under /aws/sagemaker/TrainingJobs and /aws/sagemaker/Endpoints/{prefix}-*")
 
 
 def _all(operation: str, key: str, name: str, prefix: str, **request: Any) -> list[dict[str, Any]]:

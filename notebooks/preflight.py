@@ -17,7 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, 
 FRAMEWORK_VERSION = "2.19"
 PY_VERSION = "py312"  # the training images name their Python, the inference images do not
 
-USAGES = ("storage", "training job", "spot training job", "endpoint")  # the last three as Service Quotas names them
+USAGES = ("access", "storage", "training job", "spot training job", "endpoint")  # three as Service Quotas names them
 
 # USD for an hour of one instance, On-Demand, us-east-1: https://aws.amazon.com/sagemaker/ai/pricing/, November 2026.
 PRICES = {
@@ -76,7 +76,7 @@ def check(
     """Yield what is there, missing or unknown for one kind of use.
 
     Args:
-        usage: one of USAGES; "storage" needs S3 and nothing else.
+        usage: one of USAGES; "access" needs a Region and credentials, "storage" S3, and nothing else.
         instance_type: of the one instance that will run at a time.
         role: ARN of the execution role; empty for the role that the caller works under.
         max_seconds: the sum of the MaxRuntimeInSeconds of the jobs, for what they can cost at most.
@@ -95,6 +95,8 @@ def check(
         yield caller
         return
     yield Finding("credentials", "ok", f"{caller.kind} {caller.name} of account {caller.account}")
+    if usage == "access":
+        return
     execution_role = role or (caller.arn if caller.kind == "role" else "")
     if usage != "storage":
         yield _asked("role", lambda: _role(execution_role, caller))
@@ -107,7 +109,12 @@ def check(
 
 
 def needed(usage: str, caller: Caller, region: str, role: str, prefix: str) -> dict[str, list[str]]:
-    """Return the ARNs of what the notebook will work on, each with the actions that it calls there."""
+    """Return the ARNs of what the notebook will work on, each with the actions that it calls there.
+
+    Not those that only some accounts need: without a default bucket, the SDK also calls s3:CreateBucket.
+    """
+    if usage == "access":
+        return {}
     partition, account = caller.partition, caller.account
     bucket = f"arn:{partition}:s3:::sagemaker-{region}-{account}"  # as Session.default_bucket() names it
     sagemaker = f"arn:{partition}:sagemaker:{region}:{account}"

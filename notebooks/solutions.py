@@ -180,9 +180,9 @@ def wrong_size(endpoint_name: str) -> tuple[str, int, str]:
 def request_and_image(seconds: float, images: int, more_seconds: float, more_images: int) -> tuple[float, float]:
     """4.2: the seconds that a request costs, and those that each image in it costs, from two medians.
 
-    On one machine a request costs about 6 ms, and an image in it a tenth of one: one client cannot send more than
-    1 / (seconds for an image) images in a second, however large the batches. On AWS the network is on top of the
-    first number and hardly of the second, so that batches gain more.
+    On one machine a request costs about 4 ms, and an image in it less than a tenth of one: one client cannot send
+    more than 1 / (seconds for an image) images in a second, however large the batches. On AWS the network is on top
+    of the first number and hardly of the second, so that batches gain more.
     """
     image = (more_seconds - seconds) / (more_images - images)
     return seconds - images * image, image

@@ -183,6 +183,11 @@ def test_the_framework_is_the_one_that_runs_here() -> None:
     assert f"\ntensorflow-cpu=={preflight.FRAMEWORK_VERSION}." in pins
 
 
+def test_access_is_a_region_and_credentials_and_nothing_is_created(account: Account) -> None:
+    account.answers("sts", "get_caller_identity", USER)
+    assert list(findings("access")) == ["Region", "credentials"]
+
+
 def test_an_unknown_usage_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown usage 'training'"):
         list(preflight.check("training"))
