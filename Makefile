@@ -37,8 +37,11 @@ $(CLIENTS)/.installed: requirements-clients.txt | $(STAMP)
 
 browser: $(VENV)/.browser  ## JupyterLab, and what the tests open it with
 
+# JupyterLab brings a checker of IRIs that jsonschema can do without, and which takes 1.7 s of every import of the
+# SageMaker SDK.
 $(VENV)/.browser: requirements-lab.txt $(STAMP)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --requirement $<
+	$(BIN)/uv pip uninstall --quiet --python $(BIN)/python rfc3987-syntax
 	@touch $@
 
 run: env  ## the whole course, in local mode; executed notebooks and pages to read them on in build/

@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo-ru
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import site
@@ -225,4 +226,6 @@ def _runs_python(path: Path) -> bool:
     """Whether a file is a Python script as installers write them, for the Python that runs this."""
     with path.open("rb") as file:
         start = file.read(1024)
-    return start.startswith(b"#!") and str(Path(sys.executable).parent).encode() + b"/python" in start
+    interpreter = Path(os.fsdecode(start[2:].split(maxsplit=1)[0])) if start.startswith(b"#!/") else Path()
+    own = Path(sys.executable).parent
+    return interpreter.name.startswith("python") and interpreter.parent.resolve() == own.resolve()  # by any path

@@ -71,7 +71,7 @@ def log_lines(training_job_name: str) -> list[str]:
     return [line for _, line in LogReader(training_job_name).new_lines()]
 
 
-def follow(training_job_name: str, show: str = WORTH_SHOWING, poll_seconds: float = 1.0) -> dict[str, Any]:
+def follow(training_job_name: str, show: str = WORTH_SHOWING, poll_seconds: float = 0.5) -> dict[str, Any]:
     """Print a job's secondary statuses and the log lines that match `show` until it is over.
 
     Return its description (boto3's DescribeTrainingJob). Raises TrainingFailed if it fails.
@@ -173,7 +173,7 @@ def _divided(training: dict[str, Any], steps: list[tuple[float, int]]) -> list[d
     ]
 
 
-def follow_endpoint(endpoint_name: str, poll_seconds: float = 1.0) -> None:
+def follow_endpoint(endpoint_name: str, poll_seconds: float = 0.5) -> None:
     """Print an endpoint's status until it is in service; raise RuntimeError with its FailureReason otherwise."""
     sagemaker, last = boto3.client("sagemaker"), ""
     while True:
