@@ -1,11 +1,12 @@
-"""Files that survive a kill: atomic replacement and journals."""
+"""Files that survive a kill: atomic replacement, journals, and files of lines that only grow."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -60,6 +61,37 @@ def read_document(path: Path, read: Callable[[dict[str, Any]], Resource]) -> Res
         return read(json.loads(path.read_bytes()))
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise LocalModeError(f"{path} is damaged ({error}); move it away to start without this resource") from error
+
+
+def read_lines(path: Path, read: Callable[[Any], Resource], lost: str) -> list[Resource]:
+    """Return what `read` makes of each line of JSON; raise LocalModeError, which names what is `lost` without the file.
+
+    What has no end was being written when the daemon was killed, and was not acknowledged: it is cut off.
+    """
+    complete, end, rest = path.read_bytes().rpartition(b"\n")
+    if rest:
+        os.truncate(path, len(complete + end))
+    try:
+        return [read(json.loads(line)) for line in complete.splitlines()]
+    except (ValueError, TypeError, LookupError) as error:
+        raise LocalModeError(f"{path} is damaged ({error}); move it away to start without {lost}") from error
+
+
+def append_lines(path: Path, documents: Iterable[dict[str, Any]], durable: bool = False) -> None:
+    """Add lines of JSON, all or none; `durable` ones are on disk when this returns. Raises OSError."""
+    content = "".join(json.dumps(document) + "\n" for document in documents).encode()
+    with path.open("ab", buffering=0) as file:
+        before = file.tell()
+        try:
+            if file.write(content) != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            if durable:
+                os.fsync(file.fileno())
+        except OSError:  # half a line would damage the next one
+            file.truncate(before)
+            raise
+    if durable and before == 0:
+        sync_directory(path.parent)
 
 
 class Journal:

@@ -68,9 +68,7 @@ def describe_model(sagemaker: SageMaker, request: Request) -> Request:
 @operation
 def list_models(sagemaker: SageMaker, request: Request) -> Request:
     """List models."""
-    members = ("ModelName", "ModelArn", "CreationTime")
-    summaries = [{member: entry[member] for member in members} for entry in sagemaker.models.all()]
-    return page(request, summaries, "Models", "Model")
+    return _listed(request, "Model", sagemaker.models.all())
 
 
 @operation
@@ -115,9 +113,7 @@ def describe_endpoint_config(sagemaker: SageMaker, request: Request) -> Request:
 @operation
 def list_endpoint_configs(sagemaker: SageMaker, request: Request) -> Request:
     """List endpoint configurations."""
-    members = ("EndpointConfigName", "EndpointConfigArn", "CreationTime")
-    summaries = [{member: entry[member] for member in members} for entry in sagemaker.configs.all()]
-    return page(request, summaries, "EndpointConfigs", "EndpointConfig")
+    return _listed(request, "EndpointConfig", sagemaker.configs.all())
 
 
 @operation
@@ -240,13 +236,9 @@ def describe_endpoint(sagemaker: SageMaker, request: Request) -> Request:
 @operation
 def list_endpoints(sagemaker: SageMaker, request: Request) -> Request:
     """List endpoints."""
-    members = ("EndpointName", "EndpointArn", "CreationTime", "LastModifiedTime", "EndpointStatus")
-    summaries = [
-        {member: record[member] for member in members}
-        for record in sagemaker.endpoints.all()
-        if request.get("StatusEquals") in (None, record["EndpointStatus"])
-    ]
-    return page(request, summaries, "Endpoints", "Endpoint")
+    status = request.get("StatusEquals")
+    records = [record for record in sagemaker.endpoints.all() if status in (None, record["EndpointStatus"])]
+    return _listed(request, "Endpoint", records, "LastModifiedTime", "EndpointStatus")
 
 
 @operation
@@ -255,6 +247,12 @@ def delete_endpoint(sagemaker: SageMaker, request: Request) -> Request:
     _endpoint(sagemaker, request["EndpointName"])
     sagemaker.endpoints.delete(request["EndpointName"])
     return {}
+
+
+def _listed(request: Request, kind: str, entries: list[Request], *more: str) -> Request:
+    """Return a page of summaries: name, ARN, time of creation, and `more` members of each entry."""
+    members = (f"{kind}Name", f"{kind}Arn", "CreationTime", *more)
+    return page(request, [{member: entry[member] for member in members} for entry in entries], f"{kind}s", kind)
 
 
 def _endpoint(sagemaker: SageMaker, name: str) -> Request:

@@ -45,7 +45,7 @@ class TrainingJobs:
 
     @property
     def runner(self) -> str:
-        """What runs the jobs: `namespace` or `rewrite`."""
+        """What runs the jobs: `namespace`, `rewrite` or `docker`."""
         return self._instances.runner
 
     def create(self, name: str, request: dict[str, Any]) -> TrainingJob | None:
@@ -57,14 +57,12 @@ class TrainingJobs:
                 if name in self._jobs:
                     return None
                 self._jobs[name] = job
-            accepted = False
             try:
                 self._journal.save(name, job.record.to_json())
-                accepted = True
-            finally:
-                if not accepted:  # the disk refuses, say
-                    with self._wake:
-                        del self._jobs[name]
+            except Exception:  # the disk refuses, say, so the job is not accepted
+                with self._wake:
+                    del self._jobs[name]
+                raise
             job.start()
         return job
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,9 +13,9 @@ from urllib.parse import quote, unquote
 
 import regex
 
+from localmode.disk import append_lines, read_lines
 from localmode.replay import at
 from localmode.services import Services
-from localmode.settings import LocalModeError
 
 GROUP = "/aws/sagemaker/TrainingJobs"
 _BATCH = 1000
@@ -38,9 +36,9 @@ class Logs:
         self._group = group
         self._lock = threading.Lock()
         self._streams: dict[str, LogStream] = {}
-        services.keep_log_group(group, self._forget)
         for path in sorted(directory.glob("*.jsonl")):
             self._restore(path)
+        services.keep_log_group(group, self._forget)  # only now: whoever finds a damaged log keeps none
 
     def stream(self, name: str) -> LogStream:
         """Open a stream for appending; the same name is the same stream."""
@@ -58,18 +56,18 @@ class Logs:
                 path.unlink(missing_ok=True)
 
     def _restore(self, path: Path) -> None:
-        complete, end, _ = path.read_bytes().rpartition(b"\n")
-        os.truncate(path, len(complete + end))  # a line that was being written when the daemon was killed
-        try:
-            events = [json.loads(line) for line in complete.splitlines()]
-        except ValueError as error:
-            raise LocalModeError(f"{path} is damaged ({error}); move it away to start without this log") from error
+        events = read_lines(path, _event, "this log")
         name = unquote(path.stem)
         stream = self._streams[name] = LogStream(path, name, self._services, self._group)
         for batch in _batches(events):
             with at(batch[-1]["timestamp"] / 1000):  # or what is older than two weeks would be refused
                 stream.publish(batch)
             stream.latest = max(stream.latest, batch[-1]["timestamp"])
+
+
+def _event(document: Any) -> dict[str, Any]:
+    """Return an event as it was written down; raise TypeError or LookupError for anything else."""
+    return {"timestamp": document["timestamp"] + 0, "message": document["message"]}
 
 
 def _batches(events: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
@@ -105,16 +103,9 @@ class LogStream:
         with self._lock:
             self.latest = max(self.latest, int(time.time() * 1000))  # the clock may have been set back
             events = [{"timestamp": self.latest, "message": line} for line in lines if line]
-            self._append("".join(json.dumps(event) + "\n" for event in events).encode())
+            append_lines(self._path, events)
             for batch in _batches(events):
                 self.publish(batch)
-
-    def _append(self, content: bytes) -> None:
-        with self._path.open("ab", buffering=0) as file:
-            before = file.tell()
-            if file.write(content) != len(content):  # the disk is full: half a line would damage the next one
-                file.truncate(before)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
 
     def create(self) -> None:
         """Create the stream in CloudWatch Logs, and its group, where they are not there."""

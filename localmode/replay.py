@@ -6,8 +6,6 @@ seed for what moto draws at random: made again it has the same effect, to the da
 
 from __future__ import annotations
 
-import json
-import os
 import secrets
 import time
 from collections.abc import Iterator
@@ -25,8 +23,7 @@ from moto.moto_api._internal import mock_random
 from werkzeug.datastructures import Headers
 from werkzeug.test import EnvironBuilder
 
-from localmode.disk import finish, sync_directory
-from localmode.settings import LocalModeError
+from localmode.disk import append_lines, read_lines
 
 _HEADERS = {"Authorization": "HTTP_AUTHORIZATION", "X-Amz-Target": "HTTP_X_AMZ_TARGET", "Content-Type": "CONTENT_TYPE"}
 _then: ContextVar[float | None] = ContextVar("then", default=None)
@@ -95,15 +92,7 @@ class Changes:
         """Return what has been written down, None before the first time; raise LocalModeError if it is damaged."""
         if not self._path.exists():
             return None
-        complete, end, rest = self._path.read_bytes().rpartition(b"\n")
-        if rest:  # the daemon was killed while it wrote, before it acknowledged
-            os.truncate(self._path, len(complete + end))
-        try:
-            return [Change(**json.loads(line)) for line in complete.splitlines()]
-        except (ValueError, TypeError) as error:
-            raise LocalModeError(
-                f"{self._path} is damaged ({error}); move it away to start without the roles and logs in it"
-            ) from error
+        return read_lines(self._path, lambda document: Change(**document), "the roles and logs in it")
 
     def add(self, change: Change) -> None:
         """Take a change that has been made; `write` puts it on disk."""
@@ -113,17 +102,7 @@ class Changes:
         """Write down what is not on disk yet, that included which a full disk has refused before; raise OSError."""
         if not self._unwritten:
             return
-        lines = b"".join(json.dumps(asdict(change)).encode() + b"\n" for change in self._unwritten)
-        with self._path.open("ab") as file:
-            before = file.tell()
-            try:
-                file.write(lines)
-                finish(file)
-            except OSError:  # half a line would damage the next one
-                file.truncate(before)
-                raise
-            if before == 0:
-                sync_directory(self._path.parent)
+        append_lines(self._path, map(asdict, self._unwritten), durable=True)
         self._unwritten.clear()
 
 

@@ -12,7 +12,6 @@ its state directory and a Host header that is its own, and answers no other orig
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import re
@@ -29,7 +28,7 @@ from werkzeug.wsgi import get_input_stream
 
 from localmode.api import SageMaker
 from localmode.invoke import Invoker
-from localmode.services import SERVICES, Services
+from localmode.services import SERVICES, Services, readable
 from localmode.settings import LocalModeError
 from localmode.shapes import ApiError
 from localmode.signatures import TARGET, XML_SERVICES, Claim, claim_of, verify
@@ -80,9 +79,10 @@ class Application:
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Answer one request; whatever happens, the client gets an answer."""
-        claim = claim_of(environ)
-        service = "localmode" if "HTTP_X_LOCALMODE_KEY" in environ else claim.service
+        service = ""
         try:
+            claim = claim_of(environ)
+            service = "localmode" if "HTTP_X_LOCALMODE_KEY" in environ else claim.service
             self._admit(service, claim, environ)
             response = self._answer(service, environ)
         except Exception as error:  # noqa: BLE001 - whatever it was, the client gets an answer
@@ -184,7 +184,7 @@ def _read(environ: dict[str, Any]) -> bytes:
     body = get_input_stream(environ).read(_MAX_JSON_BYTES + 1)
     if len(body) > _MAX_JSON_BYTES:
         raise ApiError("RequestEntityTooLarge", f"the request is larger than {_MAX_JSON_BYTES} bytes", 413)
-    environ |= {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
+    environ |= readable(body)
     return body
 
 

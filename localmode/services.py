@@ -53,7 +53,7 @@ class Services:
         body = get_input_stream(environ).read()
         operation = _operation(service, environ, body)
         if operation == "SimulatePrincipalPolicy":
-            return self._simulate_principal_policy(Request(_with_body(environ, body)))
+            return self._simulate_principal_policy(Request(environ | readable(body)))
         if operation == "GetCallerIdentity":
             return self._caller_identity()
         if service == "logs" and operation == "FilterLogEvents":
@@ -61,7 +61,7 @@ class Services:
         try:
             with self._lock:  # moto draws all that it draws from one generator, whose seed belongs to a change
                 if service == "sts" or operation.startswith(_ONLY_READS):
-                    return self._send(service, _with_body(environ, body))
+                    return self._send(service, environ | readable(body))
                 return self._change(Change.made_now(service, environ, body), operation)
         except (HTTPException, OSError):  # the body is not what its headers say; the disk
             raise
@@ -191,13 +191,13 @@ def _operation(service: str, environ: dict[str, Any], body: bytes) -> str:
     """Return the name of the operation that a request asks for; empty if it names none."""
     if service == "logs":
         return str(environ.get("HTTP_X_AMZ_TARGET", "")).rpartition(".")[2]
-    request = Request(_with_body(environ, body))
+    request = Request(environ | readable(body))
     return request.form.get("Action") or request.args.get("Action", "")  # as moto prefers them
 
 
-def _with_body(environ: dict[str, Any], body: bytes) -> dict[str, Any]:
-    """Return a request whose body, which has been read, can be read again."""
-    return {**environ, "wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
+def readable(body: bytes) -> dict[str, Any]:
+    """Return the part of a WSGI request by which its body, which has been read, can be read again."""
+    return {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
 
 
 def _checked(response: Response, operation: str) -> Response:

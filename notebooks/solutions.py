@@ -10,6 +10,7 @@ import io
 import math
 import shutil
 import sys
+import tarfile
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -111,8 +112,6 @@ def too_short(trainer: Any, inputs: Sequence[Any]) -> tuple[str, str, bool]:
 
 def _files_in(location: str) -> list[str]:
     """Return the names of the files in a .tar.gz in S3, none if there is no such object."""
-    import tarfile
-
     bucket, _, key = location.removeprefix("s3://").partition("/")
     try:
         body = boto3.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()

@@ -180,5 +180,7 @@ def test_a_damaged_log_is_named(
     path.write_text('{"message": "x"}\n{"mess\n')
     services = rooms_by_runner("rewrite").services
     monkeypatch.setattr(services, "logs", lambda *_, **__: {})  # which has the group already
+    keepers = dict(services._forget_logs)
     with pytest.raises(LocalModeError, match=f"{path} is damaged"):
         Logs(tmp_path, services)
+    assert services._forget_logs == keepers

@@ -215,7 +215,7 @@ def test_what_cannot_be_written_down_is_not_acknowledged(
 
     changes = rooms.services._changes._path
     before = changes.read_bytes()
-    monkeypatch.setattr("localmode.replay.finish", full)
+    monkeypatch.setattr("localmode.disk.os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
         rooms.services.query(Action="CreateUser", UserName=name)
     assert changes.read_bytes() == before
