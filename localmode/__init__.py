@@ -44,7 +44,7 @@ def is_running(home: str | Path | None = None) -> bool:
 
 
 def status(home: str | Path | None = None) -> dict[str, Any]:
-    """Return what the daemon is doing: its address, runner, unfinished jobs and endpoints."""
+    """Return what the daemon is doing: its address, runner, unfinished jobs, endpoints, Spot capacity."""
     return client.command(_home(home), "status")
 
 
@@ -61,7 +61,7 @@ def interrupt(training_job_name: str, outage: float = 0.0, home: str | Path | No
 def set_spot_capacity(available: bool, home: str | Path | None = None) -> None:
     """Take all Spot capacity away, or give it back. Jobs that need some wait; running instances stay.
 
-    A daemon that starts anew has capacity.
+    It stays so until this is called again, also for a daemon that starts anew.
     """
     client.command(_home(home), "spot-capacity", available=available)
 

@@ -1,4 +1,4 @@
-"""The command line: `python -m localmode start | status | env | interrupt NAME | reset | stop`."""
+"""The command line: `python -m localmode start | status | env | interrupt | spot-capacity | reset | stop`."""
 
 from __future__ import annotations
 
@@ -42,6 +42,8 @@ def _parser() -> argparse.ArgumentParser:
     interrupt = add("interrupt", _interrupt, "reclaim the instance of a Spot training job")
     interrupt.add_argument("name", help="the training job's name")
     interrupt.add_argument("--outage", type=float, default=0.0, help="seconds until there is another instance")
+    capacity = add("spot-capacity", _spot_capacity, "take all Spot capacity away, or give it back")
+    capacity.add_argument("available", choices=("on", "off"), help="whether Spot instances can be had")
     add("reset", _reset, "stop the daemon and delete its state")
     add("stop", _stop, "stop the daemon and all that it runs")
     add("serve", _serve, "run the daemon in the foreground (start does this in the background)")
@@ -72,6 +74,12 @@ def _env(options: argparse.Namespace, home: Path) -> int:
 def _interrupt(options: argparse.Namespace, home: Path) -> int:
     client.command(home, "interrupt", training_job_name=options.name, outage=options.outage)
     print(f"the instance of {options.name} is gone")
+    return 0
+
+
+def _spot_capacity(options: argparse.Namespace, home: Path) -> int:
+    client.command(home, "spot-capacity", available=options.available == "on")
+    print(f"Spot capacity is {options.available}")
     return 0
 
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 import errno
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from localmode.storage import InvalidKey, Storage, StorageError
@@ -38,7 +39,7 @@ class Mirror:
         self._prefix = f"{prefix.rstrip('/')}/" if prefix else ""  # without the slash, job-1 would match job-10
         self._report = report
         self._uploaded: dict[str, Version] = {}
-        self._refused: set[str] = set()  # names that no object can have
+        self._refused: set[str] = set()  # names that no object, or no marker, can have
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"mirror {prefix}", daemon=True)
 
@@ -65,15 +66,21 @@ class Mirror:
             self._thread.join()
 
     def sync(self) -> None:
-        """Bring S3 in line with the directory once; raise OSError or StorageError where that fails."""
+        """Bring S3 in line with the directory once; raise OSError or StorageError for the first file that fails."""
         present = self._scan()
+        failures: list[OSError | StorageError] = []
         for name, version in present.items():
             if self._uploaded.get(name) != version and name not in self._refused:
-                self._upload(name, version)
+                try:
+                    self._upload(name, version)
+                except (OSError, StorageError) as error:  # the others are worth saving nevertheless
+                    failures.append(error)
         for name in self._uploaded.keys() - present.keys():
             self._storage.delete(self._bucket, self._prefix + name)
             del self._uploaded[name]
             (self._directory / (name + UPLOADED)).unlink(missing_ok=True)
+        if failures:
+            raise failures[0]
 
     def _scan(self) -> dict[str, Version]:
         """Return the version of every file to mirror, oldest first."""
@@ -90,20 +97,18 @@ class Mirror:
 
     def _upload(self, name: str, version: Version) -> None:
         """Upload one file; one that changes meanwhile is uploaded again by the next scan."""
-        path = self._directory / name
-        uploading = self._directory / (name + UPLOADING)
         try:
-            uploading.touch()
-            self._storage.put_file(self._bucket, self._prefix + name, path)
-            self._uploaded[name] = version
-            uploading.replace(self._directory / (name + UPLOADED))
+            with _marked(self._directory / (name + UPLOADING)) as uploading:
+                self._storage.put_file(self._bucket, self._prefix + name, self._directory / name)
+                self._uploaded[name] = version
+                uploading.replace(self._directory / (name + UPLOADED))
         except FileNotFoundError:
             pass  # deleted since it was listed
-        except InvalidKey as error:
+        except (InvalidKey, OSError) as error:
+            if isinstance(error, OSError) and error.errno != errno.ENAMETOOLONG:
+                raise
             self._refused.add(name)
             self._report(f"localmode: a checkpoint is not uploaded: {error}")
-        finally:
-            uploading.unlink(missing_ok=True)
 
     def _run(self) -> None:
         reported = ""
@@ -115,6 +120,16 @@ class Mirror:
                 if str(error) != reported:  # once, not at every try
                     reported = str(error)
                     self._report(f"localmode: checkpoints could not be uploaded, trying again: {error}")
+
+
+@contextmanager
+def _marked(marker: Path) -> Iterator[Path]:
+    """Have a file there while something is done, unless it is renamed meanwhile."""
+    marker.touch()
+    try:
+        yield marker
+    finally:
+        marker.unlink(missing_ok=True)
 
 
 def copy_into(directory: Path, name: str, source: Path) -> Path | None:

@@ -121,6 +121,7 @@ class Daemon:
             "default_bucket": self._settings.default_bucket,
             "role_arn": self._settings.role_arn,
             "uptime_seconds": round(time.time() - self._started, 1),
+            "spot_capacity": self._jobs.spot_capacity,
             "training_jobs": {job.record.name: job.record.secondary_status for job in unfinished},
             "endpoints": {record["EndpointName"]: record["EndpointStatus"] for record in self._endpoints.all()},
         }
@@ -133,7 +134,10 @@ class Daemon:
         return {}
 
     def _set_spot_capacity(self, request: dict[str, Any]) -> dict[str, Any]:
-        self._jobs.set_spot_capacity(bool(request.get("available", True)))
+        available = request.get("available")
+        if not isinstance(available, bool):
+            raise LocalModeError(f"available is {available!r}; it takes true or false")
+        self._jobs.set_spot_capacity(available)
         return {}
 
     def _shut_down(self) -> None:

@@ -30,7 +30,7 @@ class TrainingJobs:
         self._unsaved: set[str] = set()  # jobs that have changed since the journal could last be written
         self._heartbeat = settings.home / "alive"  # touched while jobs run: until when was the last daemon there?
         self._instances = instances
-        self._market = SpotMarket()
+        self._market = SpotMarket(settings.home / "no-spot-capacity")
         self._wake = threading.Condition()
         self._closing = False
         self._changed = False
@@ -111,8 +111,13 @@ class TrainingJobs:
             attempt = len(job.record.attempts)
             job.changed.wait_for(lambda: job.record.attempts[attempt - 1].ended is not None)
 
+    @property
+    def spot_capacity(self) -> bool:
+        """Whether Spot instances can be had."""
+        return self._market.available
+
     def set_spot_capacity(self, available: bool) -> None:
-        """Take all Spot capacity away, or give it back; running instances stay."""
+        """Take all Spot capacity away, or give it back, also for daemons to come; running instances stay."""
         self._market.set_capacity(available)
         self._notify()
 

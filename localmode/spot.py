@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+from localmode.disk import sync_directory
 
 
 @dataclass
@@ -54,19 +56,20 @@ def savings_percent(training: float, billable: float) -> float:
 
 
 class SpotMarket:
-    """Whether Spot capacity can be had at all; one for the whole daemon."""
+    """Whether Spot capacity can be had at all; one for the whole daemon, and the same after a restart."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._available = True
+    def __init__(self, absence: Path) -> None:
+        self._absence = absence  # a file that is there while there is no capacity
 
     @property
     def available(self) -> bool:
         """True while Spot instances can be launched."""
-        with self._lock:
-            return self._available
+        return not self._absence.exists()
 
     def set_capacity(self, available: bool) -> None:
-        """Take all Spot capacity away, or give it back. Running instances are not reclaimed."""
-        with self._lock:
-            self._available = available
+        """Take all Spot capacity away, or give it back. Running instances are not reclaimed. Raises OSError."""
+        if available:
+            self._absence.unlink(missing_ok=True)
+        else:
+            self._absence.touch()
+        sync_directory(self._absence.parent)

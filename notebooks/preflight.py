@@ -101,6 +101,8 @@ def check(
     if usage != "storage":
         yield _asked("role", lambda: _role(execution_role, caller))
     actions = needed(usage, caller, str(region), execution_role, prefix)
+    if _is_lacking(bucket := default_bucket(caller, str(region))):
+        actions[f"arn:{caller.partition}:s3:::{bucket}"].append("s3:CreateBucket")
     yield _asked("permissions", lambda: _permissions(caller, actions))
     if usage != "storage":
         yield _asked("quota", lambda: _quota(f"{instance_type} for {usage} usage"))
@@ -111,12 +113,12 @@ def check(
 def needed(usage: str, caller: Caller, region: str, role: str, prefix: str) -> dict[str, list[str]]:
     """Return the ARNs of what the notebook will work on, each with the actions that it calls there.
 
-    Not those that only some accounts need: without a default bucket, the SDK also calls s3:CreateBucket.
+    What only an account without a default bucket needs, `check` adds.
     """
     if usage == "access":
         return {}
     partition, account = caller.partition, caller.account
-    bucket = f"arn:{partition}:s3:::sagemaker-{region}-{account}"  # as Session.default_bucket() names it
+    bucket = f"arn:{partition}:s3:::{default_bucket(caller, region)}"
     sagemaker = f"arn:{partition}:sagemaker:{region}:{account}"
     group = f"arn:{partition}:logs:{region}:{account}:log-group:/aws/sagemaker/TrainingJobs:log-stream:{prefix}"
     actions = {
@@ -150,6 +152,11 @@ def needed(usage: str, caller: Caller, region: str, role: str, prefix: str) -> d
         "*": ["sagemaker:ListTrainingJobs"],
         group: ["logs:DescribeLogStreams", "logs:GetLogEvents"],
     }
+
+
+def default_bucket(caller: Caller, region: str) -> str:
+    """Return the name that the SDK's Session.default_bucket() gives the bucket which it makes."""
+    return f"sagemaker-{region}-{caller.account}"
 
 
 def _asked(what: str, question: Callable[[], Finding]) -> Finding:
@@ -208,6 +215,17 @@ def _trusted_services(policy: dict[str, Any]) -> set[str]:
         named = principal.get("Service", []) if isinstance(principal, dict) else []
         services.update([named] if isinstance(named, str) else named)
     return services
+
+
+def _is_lacking(bucket: str) -> bool:
+    """Tell whether there is no such bucket; one that may not be asked for is taken to be there."""
+    try:
+        boto3.client("s3").head_bucket(Bucket=bucket)
+    except ClientError as error:
+        return bool(error.response["Error"]["Code"] == "404")
+    except BotoCoreError:
+        return False
+    return False
 
 
 def _permissions(caller: Caller, actions: dict[str, list[str]]) -> Finding:

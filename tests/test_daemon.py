@@ -19,6 +19,7 @@ from local import BUCKET, SOON, Daemon, Pipe, job_request, processes_naming, spo
 
 import localmode
 from localmode import client
+from localmode.__main__ import main
 from localmode.settings import LocalModeError, Settings, default_home, from_environment
 from localmode.state import claim, is_running
 
@@ -371,6 +372,25 @@ def test_without_spot_capacity_jobs_wait_until_it_returns(new_daemon: Make) -> N
     assert waiting["SecondaryStatusTransitions"][-1]["StatusMessage"].startswith("Insufficient capacity error")
     localmode.set_spot_capacity(True, home=daemon.home)
     assert daemon.finished("mine")["TrainingJobStatus"] == "Completed"
+
+
+def test_capacity_that_was_taken_away_is_so_after_a_kill(new_daemon: Make) -> None:
+    daemon = new_daemon().start()
+    assert main(["spot-capacity", "off", "--home", str(daemon.home)]) == 0
+    daemon.sagemaker.create_training_job(**spot_request("mine"))
+    daemon.kill()
+    daemon.start()
+    assert localmode.status(daemon.home)["spot_capacity"] is False
+    assert daemon.sagemaker.describe_training_job(TrainingJobName="mine")["SecondaryStatus"] == "Starting"
+    assert main(["spot-capacity", "on", "--home", str(daemon.home)]) == 0
+    assert daemon.finished("mine")["TrainingJobStatus"] == "Completed"
+
+
+@pytest.mark.parametrize("available", [None, "off", 0, []])
+def test_capacity_is_there_or_not(new_daemon: Make, available: object) -> None:
+    daemon = new_daemon().start()
+    with pytest.raises(LocalModeError, match="it takes true or false"):
+        client.command(daemon.home, "spot-capacity", available=available)
 
 
 def test_waiting_for_capacity_costs_no_time(new_daemon: Make) -> None:

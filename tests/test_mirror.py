@@ -287,6 +287,36 @@ def test_a_failure_is_said_once_until_it_is_over(site: Site, monkeypatch: pytest
     assert site.said == ["localmode: checkpoints could not be uploaded, trying again: No space left on device"] * 2
 
 
+def test_a_file_that_fails_holds_up_no_other(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_file = site.storage.put_file
+
+    def refuse(bucket: str, key: str, path: Path) -> None:
+        if path.name != "good":
+            raise PermissionError(f"{path.name} cannot be read")
+        put_file(bucket, key, path)
+
+    monkeypatch.setattr(site.storage, "put_file", refuse)
+    for moment, name in enumerate(["first", "good", "last"]):  # oldest first
+        os.utime(site.write(name), (moment, moment))
+    with pytest.raises(PermissionError, match="first"):
+        site.mirror().sync()
+    assert site.objects() == {"good": "x"}
+
+
+def test_a_name_without_room_for_a_marker_is_reported_and_no_failure(site: Site) -> None:
+    name = "n" * 250
+    os.utime(site.write(name), (1, 1))
+    site.write("newer")
+    mirror = site.mirror()
+    mirror.sync()
+    mirror.sync()
+    (site.directory / name).unlink()
+    mirror.sync()
+    assert site.objects() == {"newer": "x"}
+    (line,) = site.said
+    assert line.startswith("localmode: a checkpoint is not uploaded: ") and "File name too long" in line
+
+
 def test_nothing_is_uploaded_after_the_kill(
     rooms: Rooms, name: str, pipe: Pipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:

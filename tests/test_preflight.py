@@ -30,7 +30,7 @@ class Account:
         monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
         monkeypatch.setenv("AWS_REGION", "eu-west-1")
         session = boto3.Session("id", "secret", region_name="eu-west-1")
-        self.clients = {name: session.client(name) for name in ("sts", "iam", "service-quotas")}
+        self.clients = {name: session.client(name) for name in ("sts", "iam", "s3", "service-quotas")}
         self.stubs = {name: Stubber(client) for name, client in self.clients.items()}
         for stub in self.stubs.values():
             stub.activate()
@@ -49,7 +49,11 @@ class Account:
             found = role | {"CreateDate": "2026-01-01", "AssumeRolePolicyDocument": trust}
             self.answers("iam", "get_role", {"Role": found}, RoleName="Training")
 
-    def allows(self, *denied: str, calls: int = 6) -> None:
+    def allows(self, *denied: str, calls: int = 6, bucket: bool = True) -> None:
+        if bucket:
+            self.answers("s3", "head_bucket", {}, Bucket="sagemaker-eu-west-1-111122223333")
+        else:
+            self.refuses("s3", "head_bucket", "404")
         for _ in range(calls):
             results = [{"EvalActionName": action, "EvalDecision": "implicitDeny"} for action in denied]
             self.answers("iam", "simulate_principal_policy", {"EvaluationResults": results})
@@ -86,6 +90,7 @@ def test_what_is_there_is_ok_and_costs_at_most_all_that_the_jobs_may_run(account
 
 def test_the_path_of_a_role_is_found_before_its_permissions_are_asked_for(account: Account) -> None:
     account.is_role()
+    account.allows(calls=0)
     for _ in range(6):
         account.answers(
             "iam",
@@ -107,6 +112,23 @@ def test_denied_actions_are_named(account: Account) -> None:
     assert findings()["permissions"] == ("missing", "iam:PassRole, sagemaker:CreateTrainingJob")
 
 
+def test_an_account_without_a_default_bucket_must_be_able_to_create_it(account: Account) -> None:
+    account.is_role(asked=1)
+    account.allows(calls=0, bucket=False)
+    for actions in (["s3:ListBucket", "s3:CreateBucket"], ["s3:GetObject", "s3:PutObject", "s3:PutObjectTagging"]):
+        results = [{"EvalActionName": action, "EvalDecision": "explicitDeny"} for action in actions[1:2]]
+        account.answers(
+            "iam",
+            "simulate_principal_policy",
+            {"EvaluationResults": results},
+            PolicySourceArn=ROLE,
+            ActionNames=actions,
+            ResourceArns=ANY,
+            ContextEntries=ANY,
+        )
+    assert findings("storage")["permissions"] == ("missing", "s3:CreateBucket, s3:PutObject")
+
+
 def test_a_quota_of_zero_is_missing(account: Account) -> None:
     account.is_role()
     account.allows()
@@ -118,6 +140,7 @@ def test_what_may_not_be_asked_is_unknown_and_not_missing(account: Account) -> N
     account.answers("sts", "get_caller_identity", SESSION)
     for _ in range(2):
         account.refuses("iam", "get_role")
+    account.refuses("s3", "head_bucket", "403")
     account.refuses("iam", "simulate_principal_policy")
     account.refuses("service-quotas", "list_service_quotas", "UnknownOperationException")
     found = findings()

@@ -1,5 +1,7 @@
 """Billing by examples, and the Spot market."""
 
+from pathlib import Path
+
 import pytest
 
 from localmode.spot import AttemptTimes, SpotMarket, billable_seconds, savings_percent, training_seconds
@@ -59,10 +61,10 @@ def test_a_clock_set_back_makes_no_negative_time() -> None:
     assert AttemptTimes(downloading=100.0, training=90.0, ended=80.0).used(NOW) == 0
 
 
-def test_capacity_goes_and_comes() -> None:
-    market = SpotMarket()
+def test_capacity_goes_and_comes(tmp_path: Path) -> None:
+    market = SpotMarket(tmp_path / "none")
     assert market.available
-    market.set_capacity(False)
-    assert not market.available
-    market.set_capacity(True)
-    assert market.available
+    for available in (False, False, True, True):
+        market.set_capacity(available)
+        assert market.available is available
+        assert SpotMarket(tmp_path / "none").available is available
