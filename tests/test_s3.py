@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.header import decode_header
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 from local import BUCKET, Daemon
 
@@ -109,6 +111,26 @@ def test_writing_over_what_one_has_read(s3: Client, name: str) -> None:
     assert code_of(lambda: s3.put_object(Bucket=BUCKET, Key=name, Body=b"3", IfMatch=etag)) == "PreconditionFailed"
     assert code_of(lambda: s3.put_object(Bucket=BUCKET, Key=f"{name}-no", Body=b"", IfMatch=etag)) == "NoSuchKey"
     assert read(s3, name) == b"2"
+
+
+@pytest.mark.parametrize("way", ["copy", "parts"])
+def test_the_conditions_of_writing_hold_for_copies_and_parts(s3: Client, name: str, way: str) -> None:
+    def write(**condition: str) -> Any:
+        if way == "copy":
+            return s3.copy_object(**target, CopySource=f"{BUCKET}/{name}-source", **condition)
+        upload, parts = upload_parts(s3, name, b"new")
+        return s3.complete_multipart_upload(**target, UploadId=upload, MultipartUpload={"Parts": parts}, **condition)
+
+    target = {"Bucket": BUCKET, "Key": name}
+    s3.put_object(Bucket=BUCKET, Key=f"{name}-source", Body=b"new")
+    assert code_of(lambda: write(IfMatch="x")) == "NoSuchKey"
+    write(IfNoneMatch="*")
+    etag = s3.put_object(**target, Body=b"other")["ETag"]
+    assert code_of(lambda: write(IfNoneMatch="*")) == "PreconditionFailed"
+    assert code_of(lambda: write(IfMatch="x")) == "PreconditionFailed"
+    assert read(s3, name) == b"other"
+    write(IfMatch=etag)
+    assert read(s3, name) == b"new"
 
 
 @pytest.mark.parametrize(
@@ -218,6 +240,44 @@ def test_a_copy_may_have_metadata_and_tags_of_its_own(s3: Client, name: str) -> 
     assert code_of(lambda: s3.copy_object(Bucket=BUCKET, Key=name, CopySource=source)) == "InvalidRequest"
     missing = {"Bucket": BUCKET, "Key": f"{name}-4"}
     assert code_of(lambda: s3.copy_object(Bucket=BUCKET, Key=name, CopySource=missing)) == "NoSuchKey"
+
+
+@pytest.mark.parametrize(
+    ("condition", "copied"),
+    [
+        ({"CopySourceIfMatch": "{etag}"}, True),
+        ({"CopySourceIfMatch": '"other"'}, False),
+        ({"CopySourceIfNoneMatch": "{etag}"}, False),
+        ({"CopySourceIfNoneMatch": '"other"'}, True),
+        ({"CopySourceIfModifiedSince": timedelta(hours=-1)}, True),
+        ({"CopySourceIfModifiedSince": timedelta(hours=1)}, False),
+        ({"CopySourceIfUnmodifiedSince": timedelta(hours=-1)}, False),
+        ({"CopySourceIfMatch": "{etag}", "CopySourceIfUnmodifiedSince": timedelta(hours=-1)}, True),
+    ],
+)
+def test_copying_under_conditions(s3: Client, name: str, condition: dict[str, Any], copied: bool) -> None:
+    etag = s3.put_object(Bucket=BUCKET, Key=name, Body=b"1")["ETag"]
+    given = {
+        key: datetime.now(UTC) + value if isinstance(value, timedelta) else value.format(etag=etag)
+        for key, value in condition.items()
+    }
+    target = {"Bucket": BUCKET, "Key": f"{name}-copy"}
+    upload = s3.create_multipart_upload(**target)["UploadId"]
+    for call in (s3.copy_object, partial(s3.upload_part_copy, UploadId=upload, PartNumber=1)):
+        arguments = {**target, "CopySource": {"Bucket": BUCKET, "Key": name}, **given}
+        if copied:
+            call(**arguments)
+        else:
+            assert code_of(partial(call, **arguments)) == "PreconditionFailed"
+    s3.abort_multipart_upload(**target, UploadId=upload)
+
+
+def test_a_managed_copy_of_a_large_object_comes_in_parts(s3: Client, name: str) -> None:
+    s3.put_object(Bucket=BUCKET, Key=name, Body=b"a" * 9 * MIB, Metadata={"a": "1"})
+    in_parts = TransferConfig(multipart_threshold=8 * MIB)
+    s3.copy({"Bucket": BUCKET, "Key": name}, BUCKET, f"{name}-copy", Config=in_parts)
+    head = s3.head_object(Bucket=BUCKET, Key=f"{name}-copy")
+    assert (head["ContentLength"], head["ETag"][-3:], head["Metadata"]) == (9 * MIB, '-2"', {"a": "1"})
 
 
 def test_tags_are_put_read_and_deleted(s3: Client, name: str) -> None:
@@ -352,10 +412,16 @@ def test_what_local_mode_does_not_do_it_says(s3: Client, bucket: str) -> None:
         "ObjectLockMode of PutObject": lambda: s3.put_object(
             Bucket=bucket, Key="a", Body=b"", ObjectLockMode="GOVERNANCE", ObjectLockRetainUntilDate=0
         ),
+        "IfMatch of DeleteObject": lambda: s3.delete_object(Bucket=bucket, Key="kept", IfMatch="x"),
+        "ETag of DeleteObjects": lambda: s3.delete_objects(
+            Bucket=bucket, Delete={"Objects": [{"Key": "kept", "ETag": "x"}]}
+        ),
     }
+    s3.put_object(Bucket=bucket, Key="kept", Body=b"1")
     for what, call in calls.items():
         with pytest.raises(ClientError, match=rf"NotImplemented.*{what}"):
             call()
+    assert read(s3, "kept", bucket) == b"1"
     assert code_of(lambda: s3.put_object(Bucket=bucket, Key="a", Body=b"", ACL="public-read")) == (
         "AccessControlListNotSupported"
     )

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import IO, Any, NamedTuple
 
 from localmode.s3.body import Body
 from localmode.s3.files import ObjectFiles
 from localmode.s3.index import Digest, StoredObject, chunks_of
 from localmode.s3.parameters import (
+    COPYING_IF,
     DEFAULT_TYPE,
     KEPT,
     MAX_KEYS,
+    READING_IF,
+    WRITING_IF,
     Parameters,
     as_header,
+    check_source,
+    check_target,
     checked_key,
     copy_source,
     has_changed,
@@ -41,8 +47,9 @@ _OVERRIDES = {  # parameters of GetObject that replace these headers in one answ
     "ResponseContentType": "content-type",
     "ResponseExpires": "expires",
 }
-_READING = {"IfMatch", "IfNoneMatch", "IfModifiedSince", "IfUnmodifiedSince", "Range", *_OVERRIDES}
+_READING = {*READING_IF, "Range", *_OVERRIDES}
 WRITING = {*KEPT, "Metadata", "Tagging", "Body"}
+_COPYING = {*KEPT, "Metadata", "Tagging", "CopySource", "MetadataDirective", "TaggingDirective"}
 
 
 class Result(NamedTuple):
@@ -64,14 +71,26 @@ def operations_of(room: Any) -> Operations:
     return {name: (getattr(room, _CAPITAL.sub("_", name).lower()), known) for name, known in room.PARAMETERS.items()}
 
 
+@contextmanager
+def source_of(files: ObjectFiles, given: Parameters) -> Iterator[tuple[StoredObject, IO[bytes]]]:
+    """Open what a request copies; raise ApiError if it is not there, or not as the request's conditions have it."""
+    found = files.open(*copy_source(given))
+    if found is None:
+        raise no_such_key()
+    source, file = found
+    with file:
+        check_source(given, source)
+        yield source, file
+
+
 class ObjectOperations:
     """Put, get, copy, tag and delete."""
 
     PARAMETERS = {
-        "PutObject": {*WRITING, "IfMatch", "IfNoneMatch"},
+        "PutObject": {*WRITING, *WRITING_IF},
         "GetObject": _READING,
         "HeadObject": _READING,
-        "CopyObject": {*KEPT, "Metadata", "Tagging", "CopySource", "MetadataDirective", "TaggingDirective"},
+        "CopyObject": {*_COPYING, *COPYING_IF, *WRITING_IF},
         "DeleteObject": set[str](),
         "DeleteObjects": {"Delete"},
         "GetObjectTagging": set[str](),
@@ -87,16 +106,8 @@ class ObjectOperations:
 
         def check(digest: Digest, old: StoredObject | None) -> None:
             body.verify(digest)
-            if given.get("IfNoneMatch") and old is not None:
-                raise precondition_failed("If-None-Match")
-            if wanted := given.get("IfMatch"):
-                if old is None:
-                    raise no_such_key()
-                if wanted.strip('"') != old.digest.etag:
-                    raise precondition_failed("If-Match")
+            check_target(given, old)
 
-        if given.get("IfNoneMatch", "*") != "*":
-            raise ApiError("NotImplemented", "localmode's S3 knows If-None-Match for writing only with *", 501)
         key = checked_key(given["Key"])
         entry = self._files.write(given["Bucket"], key, body, kept_headers(given), tags_in_header(given), check)
         return Result(identity(entry.digest))
@@ -140,25 +151,21 @@ class ObjectOperations:
 
     def copy_object(self, given: Parameters, body: Body) -> Result:
         """Copy an object with its metadata and tags, or with others."""
-        source_bucket, source_key = copy_source(given)
         replace = given.get("MetadataDirective") == "REPLACE"
         retag = given.get("TaggingDirective") == "REPLACE"
-        if (source_bucket, source_key) == (given["Bucket"], given["Key"]) and not (replace or retag):
+        if copy_source(given) == (given["Bucket"], given["Key"]) and not (replace or retag):
             message = (
                 "This copy request is illegal because it is trying to copy an object to itself without changing it"
             )
             raise ApiError("InvalidRequest", message)
-        found = self._files.open(source_bucket, source_key)
-        if found is None:
-            raise no_such_key()
-        source, file = found
-        with file:
+        with source_of(self._files, given) as (source, file):
             entry = self._files.write(
                 given["Bucket"],
                 checked_key(given["Key"]),
                 chunks_of(file),
                 kept_headers(given) if replace else source.headers,
                 tags_in_header(given) if retag else source.tags,
+                lambda digest, old: check_target(given, old),
             )
         return Result({"CopyObjectResult": {**identity(entry.digest), "LastModified": entry.modified / 1e9}})
 
@@ -173,6 +180,9 @@ class ObjectOperations:
         if len(wanted) > MAX_KEYS:
             raise ApiError("MalformedXML", f"There are more than {MAX_KEYS} objects in the request")
         refuse_versions(*wanted)
+        if conditions := set().union(*wanted) - {"Key", "VersionId"}:
+            message = f"localmode's S3 does not implement {min(conditions)} of DeleteObjects"
+            raise ApiError("NotImplemented", message, 501)
         for item in wanted:
             self._files.delete(given["Bucket"], item["Key"])
         return Result({} if given["Delete"].get("Quiet") else {"Deleted": [{"Key": item["Key"]} for item in wanted]})

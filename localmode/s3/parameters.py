@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, unquote
 
 from werkzeug.http import http_date
 
-from localmode.s3.index import Digest
+from localmode.s3.index import Digest, StoredObject
 from localmode.shapes import ApiError
 
 Parameters = dict[str, Any]
@@ -18,6 +18,9 @@ _MAX_METADATA_BYTES = 2048
 _RANGE = re.compile(r"bytes *= *(\d{0,99}) *- *(\d{0,99}) *", re.ASCII | re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 DEFAULT_TYPE = "binary/octet-stream"
+READING_IF = {"IfMatch", "IfNoneMatch", "IfModifiedSince", "IfUnmodifiedSince"}
+COPYING_IF = {f"CopySource{name}" for name in READING_IF}
+WRITING_IF = {"IfMatch", "IfNoneMatch"}
 KEPT = {  # parameters that an object keeps, by the headers that give them back
     "CacheControl": "cache-control",
     "ContentDisposition": "content-disposition",
@@ -112,6 +115,27 @@ def has_changed(given: Parameters, etag: str, modified: float) -> bool:
     if known := given.get("IfNoneMatch"):
         return not _matches(known, etag)
     return "IfModifiedSince" not in given or int(modified) > int(given["IfModifiedSince"])
+
+
+def check_source(given: Parameters, source: StoredObject) -> None:
+    """Raise ApiError where the conditions do not hold under which an object may be copied."""
+    conditions = {name.removeprefix("CopySource"): given[name] for name in COPYING_IF if name in given}
+    state = (conditions, source.digest.etag, source.modified / 1e9)
+    if not (is_unchanged(*state) and has_changed(*state)):
+        raise precondition_failed("x-amz-copy-source-if-...")
+
+
+def check_target(given: Parameters, old: StoredObject | None) -> None:
+    """Raise ApiError where the conditions do not hold under which an object may be written in the place of another."""
+    if given.get("IfNoneMatch", "*") != "*":
+        raise ApiError("NotImplemented", "localmode's S3 knows If-None-Match for writing only with *", 501)
+    if given.get("IfNoneMatch") and old is not None:
+        raise precondition_failed("If-None-Match")
+    if wanted := given.get("IfMatch"):
+        if old is None:
+            raise no_such_key()
+        if wanted.strip('"') != old.digest.etag:
+            raise precondition_failed("If-Match")
 
 
 def _matches(etags: str, etag: str) -> bool:

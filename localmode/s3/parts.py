@@ -7,14 +7,15 @@ import re
 from localmode.s3.body import Body
 from localmode.s3.files import ObjectFiles
 from localmode.s3.index import Digest, StoredObject, chunks_of
-from localmode.s3.objects import WRITING, Result
+from localmode.s3.objects import WRITING, Result, source_of
 from localmode.s3.parameters import (
+    COPYING_IF,
+    WRITING_IF,
     Parameters,
+    check_target,
     checked_key,
-    copy_source,
     identity,
     kept_headers,
-    no_such_key,
     tags_in_header,
 )
 from localmode.s3.uploads import NoSuchUpload, Part, Upload, Uploads, digest_of_parts, whole
@@ -32,8 +33,8 @@ class PartOperations:
     PARAMETERS = {
         "CreateMultipartUpload": WRITING - {"Body"},
         "UploadPart": {*_UPLOAD, "Body"},
-        "UploadPartCopy": {*_UPLOAD, "CopySource", "CopySourceRange"},
-        "CompleteMultipartUpload": {"UploadId", "MultipartUpload", "MpuObjectSize"},
+        "UploadPartCopy": {*_UPLOAD, "CopySource", "CopySourceRange", *COPYING_IF},
+        "CompleteMultipartUpload": {"UploadId", "MultipartUpload", "MpuObjectSize", *WRITING_IF},
         "AbortMultipartUpload": {"UploadId"},
         "ListParts": {"UploadId", "MaxParts", "PartNumberMarker"},
         "ListMultipartUploads": {"Prefix"},
@@ -58,11 +59,7 @@ class PartOperations:
     def upload_part_copy(self, given: Parameters, body: Body) -> Result:
         """Store a range of an object as one part."""
         upload, number = self._upload(given), _part_number(given)
-        found = self._files.open(*copy_source(given))
-        if found is None:
-            raise no_such_key()
-        entry, file = found
-        with file:
+        with source_of(self._files, given) as (entry, file):
             start, stop = _copied_range(given.get("CopySourceRange", ""), entry.size)
             file.seek(start)
             part = self._uploads.write(upload, number, chunks_of(file, stop - start))
@@ -78,6 +75,7 @@ class PartOperations:
 
         def check(digest: Digest, old: StoredObject | None) -> Digest:
             self._uploads.get(upload.identity, upload.bucket, upload.key)  # not aborted, nor completed, meanwhile
+            check_target(given, old)
             return digest_of_parts(parts)
 
         try:
