@@ -242,6 +242,18 @@ def test_a_copy_may_have_metadata_and_tags_of_its_own(s3: Client, name: str) -> 
     assert code_of(lambda: s3.copy_object(Bucket=BUCKET, Key=name, CopySource=missing)) == "NoSuchKey"
 
 
+def test_a_copy_has_the_storage_class_and_the_encryption_that_it_is_given(s3: Client, name: str) -> None:
+    source = {"Bucket": BUCKET, "Key": name}
+    s3.put_object(**source, Body=b"1", Metadata={"a": "1"}, ServerSideEncryption="aws:kms", StorageClass="GLACIER_IR")
+    s3.copy_object(Bucket=BUCKET, Key=f"{name}-2", CopySource=source, StorageClass="STANDARD_IA")
+    second = s3.head_object(Bucket=BUCKET, Key=f"{name}-2")
+    assert (second["StorageClass"], second["Metadata"]) == ("STANDARD_IA", {"a": "1"})
+    assert "ServerSideEncryption" not in second
+    s3.copy_object(**source, CopySource=source, ServerSideEncryption="AES256")
+    head = s3.head_object(**source)
+    assert (head["ServerSideEncryption"], head["Metadata"], "StorageClass" in head) == ("AES256", {"a": "1"}, False)
+
+
 @pytest.mark.parametrize(
     ("condition", "copied"),
     [

@@ -49,6 +49,7 @@ _OVERRIDES = {  # parameters of GetObject that replace these headers in one answ
 }
 _READING = {*READING_IF, "Range", *_OVERRIDES}
 WRITING = {*KEPT, "Metadata", "Tagging", "Body"}
+_NOT_COPIED = {name: KEPT[name] for name in ("ServerSideEncryption", "SSEKMSKeyId", "StorageClass")}
 _COPYING = {*KEPT, "Metadata", "Tagging", "CopySource", "MetadataDirective", "TaggingDirective"}
 
 
@@ -153,17 +154,19 @@ class ObjectOperations:
         """Copy an object with its metadata and tags, or with others."""
         replace = given.get("MetadataDirective") == "REPLACE"
         retag = given.get("TaggingDirective") == "REPLACE"
-        if copy_source(given) == (given["Bucket"], given["Key"]) and not (replace or retag):
+        anew = {name: given[name] for name in _NOT_COPIED.keys() & given.keys()}
+        if copy_source(given) == (given["Bucket"], given["Key"]) and not (replace or retag or anew):
             message = (
                 "This copy request is illegal because it is trying to copy an object to itself without changing it"
             )
             raise ApiError("InvalidRequest", message)
         with source_of(self._files, given) as (source, file):
+            kept = {name: value for name, value in source.headers.items() if name not in _NOT_COPIED.values()}
             entry = self._files.write(
                 given["Bucket"],
                 checked_key(given["Key"]),
                 chunks_of(file),
-                kept_headers(given) if replace else source.headers,
+                kept_headers(given) if replace else kept | kept_headers(anew),
                 tags_in_header(given) if retag else source.tags,
                 lambda digest, old: check_target(given, old),
             )
