@@ -10,27 +10,27 @@ from typing import IO, Any
 from werkzeug.wsgi import get_input_stream
 
 from localmode.s3.index import CHUNK_BYTES, Digest, chunks_of
+from localmode.s3.parameters import CHECKSUM
 from localmode.shapes import ApiError
 
 MAX_DOCUMENT_BYTES = 4 << 20  # more than 1,000 keys to delete, or 10,000 parts to complete, can take
 _HASHES = ("sha1", "sha256", "sha512")  # by hashlib; MD5 and CRC-32 the store computes anyway
-_CHECKSUM = "x-amz-checksum-"
 
 
 class Body:
     """What a client sends. Iterating yields the bytes once, and raises ApiError where they are not what was said.
 
     CRC-32, MD5, SHA-1, SHA-256 and SHA-512 are verified, in a header or a trailer; CRC-32C, CRC-64/NVME and XXHash,
-    for which Python has nothing, are not.
+    for which Python has nothing, are not. `described` is false where the headers tell the checksum of something else.
     """
 
-    def __init__(self, environ: dict[str, Any]) -> None:
+    def __init__(self, environ: dict[str, Any], described: bool = True) -> None:
         self._stream: IO[bytes] = get_input_stream(environ)
         self._expected: dict[str, str] = {}
         for name, value in environ.items():
             wire = name.removeprefix("HTTP_").lower().replace("_", "-")
-            if wire.startswith(_CHECKSUM):
-                self._expected[wire.removeprefix(_CHECKSUM)] = value
+            if described and wire.startswith(CHECKSUM):
+                self._expected[wire.removeprefix(CHECKSUM)] = value
         if md5 := environ.get("HTTP_CONTENT_MD5"):
             self._expected["md5"] = md5
         signed = environ.get("HTTP_X_AMZ_CONTENT_SHA256", "")
@@ -39,7 +39,7 @@ class Body:
         self._hashes = {
             name: hashlib.new(name, usedforsecurity=False)
             for name in _HASHES
-            if name in self._expected or trailer == _CHECKSUM + name
+            if name in self._expected or trailer == CHECKSUM + name
         }
 
     def __iter__(self) -> Iterator[bytes]:
@@ -49,6 +49,11 @@ class Body:
             yield chunk
         for name, computed in self._hashes.items():
             self._compare(name, base64.b64encode(computed.digest()).decode())
+
+    @property
+    def checksums(self) -> dict[str, str]:
+        """The client's checksums that its bytes were found to have, by their headers; CRC-32 any object has."""
+        return {CHECKSUM + name: self._expected[name] for name in self._hashes if name in self._expected}
 
     def document(self) -> bytes:
         """Return a short body whole; raise ApiError for a long one."""
@@ -93,5 +98,5 @@ class Body:
             self._stream.readline(1000)
         while line := self._stream.readline(1000).strip():
             name, _, value = line.decode("latin-1").partition(":")
-            if name.lower().startswith(_CHECKSUM):
-                self._expected[name.lower().removeprefix(_CHECKSUM)] = value.strip()
+            if name.lower().startswith(CHECKSUM):
+                self._expected[name.lower().removeprefix(CHECKSUM)] = value.strip()

@@ -11,6 +11,7 @@ from localmode.s3.body import Body
 from localmode.s3.files import ObjectFiles
 from localmode.s3.index import Digest, StoredObject, chunks_of
 from localmode.s3.parameters import (
+    CHECKSUM,
     COPYING_IF,
     DEFAULT_TYPE,
     KEPT,
@@ -108,10 +109,11 @@ class ObjectOperations:
         def check(digest: Digest, old: StoredObject | None) -> None:
             body.verify(digest)
             check_target(given, old)
+            headers.update(body.checksums)  # only now: they may come behind the bytes
 
-        key = checked_key(given["Key"])
-        entry = self._files.write(given["Bucket"], key, body, kept_headers(given), tags_in_header(given), check)
-        return Result(identity(entry.digest))
+        key, headers = checked_key(given["Key"]), kept_headers(given)
+        entry = self._files.write(given["Bucket"], key, body, headers, tags_in_header(given), check)
+        return Result(identity(entry.digest, entry.headers))
 
     def get_object(self, given: Parameters, body: Body) -> Result:
         """Return an object or a range of it."""
@@ -141,13 +143,11 @@ class ObjectOperations:
         if (span := span_in(given.get("Range", ""), entry.size)) is not None:
             (start, stop), status = span, 206
             members["ContentRange"] = f"bytes {start}-{stop - 1}/{entry.size}"
-        elif entry.digest.crc32:
-            members |= {"ChecksumCRC32": entry.digest.crc32, "ChecksumType": "FULL_OBJECT"}
-        if given.get("ChecksumMode") != "ENABLED":
-            members.pop("ChecksumCRC32", None)
-            members.pop("ChecksumType", None)
+        elif given.get("ChecksumMode") == "ENABLED":
+            members |= identity(entry.digest, entry.headers)
+        kept = {name: value for name, value in entry.headers.items() if not name.startswith(CHECKSUM)}
         overrides = {header: as_header(given, name) for name, header in _OVERRIDES.items() if name in given}
-        headers = {"content-type": DEFAULT_TYPE, **entry.headers, **overrides, "content-length": str(stop - start)}
+        headers = {"content-type": DEFAULT_TYPE, **kept, **overrides, "content-length": str(stop - start)}
         return Result(members, status, headers, None, (start, stop))
 
     def copy_object(self, given: Parameters, body: Body) -> Result:
@@ -170,7 +170,8 @@ class ObjectOperations:
                 tags_in_header(given) if retag else source.tags,
                 lambda digest, old: check_target(given, old),
             )
-        return Result({"CopyObjectResult": {**identity(entry.digest), "LastModified": entry.modified / 1e9}})
+        said = {**identity(entry.digest, entry.headers), "LastModified": entry.modified / 1e9}
+        return Result({"CopyObjectResult": said})
 
     def delete_object(self, given: Parameters, body: Body) -> Result:
         """Remove an object; one that is not there is no error."""

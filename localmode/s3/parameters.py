@@ -17,6 +17,7 @@ _MAX_KEY_BYTES = 1024
 _MAX_METADATA_BYTES = 2048
 _RANGE = re.compile(r"bytes *= *(\d{0,99}) *- *(\d{0,99}) *", re.ASCII | re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+CHECKSUM = "x-amz-checksum-"
 DEFAULT_TYPE = "binary/octet-stream"
 READING_IF = {"IfMatch", "IfNoneMatch", "IfModifiedSince", "IfUnmodifiedSince"}
 COPYING_IF = {f"CopySource{name}" for name in READING_IF}
@@ -93,9 +94,12 @@ def refuse_versions(*items: dict[str, Any]) -> None:
             raise ApiError("NoSuchVersion", "The specified version does not exist.", 404)
 
 
-def identity(digest: Digest) -> Parameters:
-    """Return what an answer says of bytes that were stored."""
-    return {"ETag": f'"{digest.etag}"', "ChecksumCRC32": digest.crc32 or None}
+def identity(digest: Digest, headers: dict[str, str] | None = None) -> Parameters:
+    """Return what an answer says of bytes that were stored, with the checksum among the headers kept with them."""
+    given = {name.removeprefix(CHECKSUM): value for name, value in (headers or {}).items() if name.startswith(CHECKSUM)}
+    known = given or ({"crc32": digest.crc32} if digest.crc32 else {})
+    checksums = {f"Checksum{name.upper()}": value for name, value in known.items()}
+    return {"ETag": f'"{digest.etag}"', **checksums, "ChecksumType": "FULL_OBJECT" if known else None}
 
 
 def precondition_failed(name: str) -> ApiError:

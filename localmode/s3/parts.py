@@ -54,7 +54,7 @@ class PartOperations:
     def upload_part(self, given: Parameters, body: Body) -> Result:
         """Store one part."""
         part = self._uploads.write(self._upload(given), _part_number(given), body, body.verify)
-        return Result(identity(part.digest))
+        return Result(identity(part.digest, body.checksums))
 
     def upload_part_copy(self, given: Parameters, body: Body) -> Result:
         """Store a range of an object as one part."""
@@ -76,7 +76,12 @@ class PartOperations:
         def check(digest: Digest, old: StoredObject | None) -> Digest:
             self._uploads.get(upload.identity, upload.bucket, upload.key)  # not aborted, nor completed, meanwhile
             check_target(given, old)
-            return digest_of_parts(parts)
+            of_parts = digest_of_parts(parts)
+            if given.get("ChecksumType") != "FULL_OBJECT":
+                return of_parts
+            if given.get("ChecksumCRC32", digest.crc32) != digest.crc32:
+                raise ApiError("BadDigest", "The CRC32 you specified did not match the calculated checksum.")
+            return of_parts._replace(crc32=digest.crc32)
 
         try:
             entry = self._files.write(upload.bucket, upload.key, whole(parts), upload.headers, upload.tags, check)
