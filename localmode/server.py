@@ -17,6 +17,7 @@ import logging
 import re
 import secrets
 import socket
+import uuid
 from collections.abc import Callable, Iterable
 from typing import Any
 from xml.sax.saxutils import escape
@@ -88,6 +89,7 @@ class Application:
         except Exception as error:  # noqa: BLE001 - whatever it was, the client gets an answer
             failure = _failure(error, environ)
             response = _error(service, failure)
+        response.headers.setdefault("x-amz-request-id" if service == "s3" else "x-amzn-RequestId", str(uuid.uuid4()))
         return response(environ, start_response)
 
     def _admit(self, service: str, claim: Claim, environ: dict[str, Any]) -> None:

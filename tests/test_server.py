@@ -146,6 +146,23 @@ def test_localmode_s_own_errors_of_iam_have_its_form(daemon: Daemon) -> None:
     assert caught.value.response["Error"]["Code"] == "UnknownOperationException"
 
 
+def test_every_answer_has_an_id_of_its_own(daemon: Daemon) -> None:
+    ids = set()
+    for service, call, refused in (
+        ("sagemaker", ("list_models", {}), ("describe_model", {"ModelName": "unknown"})),
+        ("sagemaker-runtime", None, ("invoke_endpoint", {"EndpointName": "unknown", "Body": b""})),
+        ("s3", ("list_buckets", {}), ("get_object", {"Bucket": BUCKET, "Key": "unknown"})),
+        ("logs", ("describe_log_groups", {}), ("get_log_events", {"logGroupName": "a", "logStreamName": "b"})),
+    ):
+        client = daemon.client(service)
+        if call:
+            ids.add(getattr(client, call[0])(**call[1])["ResponseMetadata"]["RequestId"])
+        with pytest.raises(ClientError) as caught:
+            getattr(client, refused[0])(**refused[1])
+        ids.add(caught.value.response["ResponseMetadata"]["RequestId"])
+    assert len(ids) == 7
+
+
 def test_it_listens_on_the_loopback_address_alone(daemon: Daemon) -> None:
     listening = [line.split()[1] for line in Path("/proc/net/tcp").read_text().splitlines() if " 0A " in line]
     ours = [address for address in listening if int(address.partition(":")[2], 16) == daemon.port]
