@@ -385,6 +385,19 @@ def test_a_bucket_is_somewhere(s3: Client, bucket: str) -> None:
     s3.delete_bucket(Bucket=west)
 
 
+@pytest.mark.parametrize("region", ["us-east-1", ""])
+def test_no_bucket_is_put_into_us_east_1_by_name(s3: Client, region: str) -> None:
+    configuration = {"LocationConstraint": region}
+    call = partial(s3.create_bucket, Bucket="not-by-name", CreateBucketConfiguration=configuration)
+    assert code_of(call) == "InvalidLocationConstraint"
+
+
+@pytest.mark.parametrize("name", ["a..b", "192.168.5.4", "xn--bucket", "amzn-s3-demo-bucket", "bucket-s3alias"])
+def test_a_name_that_no_bucket_may_have_is_refused(s3: Client, name: str) -> None:
+    assert code_of(partial(s3.create_bucket, Bucket=name)) == "InvalidBucketName"
+    assert name not in [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]
+
+
 def test_only_an_empty_bucket_can_be_deleted(s3: Client, bucket: str) -> None:
     s3.put_object(Bucket=bucket, Key="a", Body=b"1")
     assert code_of(lambda: s3.delete_bucket(Bucket=bucket)) == "BucketNotEmpty"

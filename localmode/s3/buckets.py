@@ -14,7 +14,11 @@ from localmode.s3.uploads import Uploads
 from localmode.shapes import ApiError
 
 _REGION = "region"
-_REGION_NAME = re.compile(r"[a-zA-Z0-9-]*")
+_REGION_NAME = re.compile(r"(?!us-east-1$)[a-zA-Z0-9-]+")  # us-east-1 is where a bucket is that names no Region
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
+_RESERVED_NAME = re.compile(
+    r"(xn--|sthree-|amzn-s3-demo-).*|.*\.\..*|(\d+\.){3}\d+|.*(-s3alias|--ol-s3|\.mrap|--x-s3|--table-s3)"
+)
 # Kept and given back as they are; of all of them, only tags mean anything here.
 # Subject of the operations: member of the request, member of the answer, error where there is none.
 _DOCUMENTS = {
@@ -71,10 +75,12 @@ class BucketOperations:
         configuration = given.get("CreateBucketConfiguration", {})
         if unknown := configuration.keys() - {"LocationConstraint", "Tags"}:
             raise ApiError("NotImplemented", f"localmode's S3 does not implement {min(unknown)} of CreateBucket", 501)
-        region = configuration.get("LocationConstraint", "us-east-1")
-        if not _REGION_NAME.fullmatch(region):
+        constraint, name = configuration.get("LocationConstraint"), given["Bucket"]
+        if constraint is not None and not _REGION_NAME.fullmatch(constraint):
             raise ApiError("InvalidLocationConstraint", "The specified location-constraint is not valid")
-        name = given["Bucket"]
+        if _RESERVED_NAME.fullmatch(name):
+            raise ApiError("InvalidBucketName", f"The specified bucket is not valid: {name!r}")
+        region = constraint or "us-east-1"
         if self._files.has_bucket(name) and region != "us-east-1":
             message = "Your previous request to create the named bucket succeeded and you already own it."
             raise ApiError("BucketAlreadyOwnedByYou", message, 409)
