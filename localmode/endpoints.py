@@ -85,7 +85,7 @@ class Endpoints:
             endpoint = self._endpoints[name]
             old = endpoint.record
             if old["EndpointStatus"] != "InService" or not endpoint.settled.is_set():
-                raise ApiError("ValidationException", f'Cannot update in-progress endpoint "{old["EndpointArn"]}".')
+                raise _in_progress(old)
             generation = _generation() if fresh else old["Generation"]
             change = {"EndpointConfigName": config_name, "Variants": variants, "Generation": generation}
             record = {**old, "EndpointStatus": "Updating", "LastModifiedTime": time.time(), "Update": change}
@@ -95,11 +95,16 @@ class Endpoints:
         self._in_thread("update", self._carry_out_update, endpoint)
 
     def delete(self, name: str) -> None:
-        """Begin to delete an endpoint: its servers end, then it is forgotten."""
+        """Begin to delete an endpoint: its servers end, then it is forgotten.
+
+        Raises ApiError for an endpoint that is being created or updated: AWS deletes it only when that is over.
+        """
         with self.lock:
             endpoint = self._endpoints[name]
             if endpoint.record["EndpointStatus"] == "Deleting":
                 return
+            if endpoint.record["EndpointStatus"] not in ("InService", "Failed"):
+                raise _in_progress(endpoint.record)
             record = {**endpoint.record, "EndpointStatus": "Deleting"}
             self._save(record)
             endpoint.record = record
@@ -179,8 +184,8 @@ class Endpoints:
             new = self._hosting.fleet(endpoint.record["EndpointName"], change["Generation"], change["Variants"])
             with self.lock:
                 endpoint.incoming = new
-                deleted = self._closing or endpoint.record["EndpointStatus"] == "Deleting"
-            error = "the endpoint is being deleted" if deleted else _attempt(new.start)
+                closing = self._closing
+            error = "localmode is being stopped" if closing else _attempt(new.start)
         if error:
             reason = f"The update has been rolled back. {error}"
             self._change(endpoint, {"EndpointStatus": "RollingBack", "FailureReason": reason[:1024]}, "Update")
@@ -243,6 +248,11 @@ class Endpoints:
                 for each in (record, record.get("Update", record))
             }
             self._hosting.sweep(kept)
+
+
+def _in_progress(record: Record) -> ApiError:
+    """Return the error for what can be done only with an endpoint that is not being created or updated."""
+    return ApiError("ValidationException", f'Cannot update in-progress endpoint "{record["EndpointArn"]}".')
 
 
 def _generation() -> str:

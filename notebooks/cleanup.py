@@ -4,9 +4,12 @@ cleanup.delete_what_costs("spot-workshop")
 cleanup.list_what_remains("spot-workshop", bucket)
 """
 
+import time
 from typing import Any
 
 import boto3
+
+_IN_PROGRESS = ("Creating", "Updating", "SystemUpdating", "RollingBack")
 
 
 def endpoints(prefix: str) -> list[str]:
@@ -22,15 +25,16 @@ def unfinished_jobs(prefix: str) -> list[str]:
 
 
 def delete_what_costs(prefix: str) -> None:
-    """Delete the endpoints and stop the training jobs whose names begin with the prefix, and say so."""
+    """Stop the training jobs and delete the endpoints whose names begin with the prefix, and say so."""
     sagemaker = boto3.client("sagemaker")
     running, jobs = endpoints(prefix), unfinished_jobs(prefix)
-    for name in running:
-        sagemaker.delete_endpoint(EndpointName=name)
-        print(f"deleted: endpoint {name}")
     for name in jobs:
         sagemaker.stop_training_job(TrainingJobName=name)
         print(f"stopped: training job {name}")
+    for name in running:
+        _wait_until_settled(name)
+        sagemaker.delete_endpoint(EndpointName=name)
+        print(f"deleted: endpoint {name}")
     if not running and not jobs:
         print("nothing was left that costs money by the hour")
 
@@ -44,6 +48,16 @@ def list_what_remains(prefix: str, bucket: str) -> None:
     print(f"remaining: {len(configs)} endpoint configurations, {len(models)} models,")
     print(f"           {len(sizes)} objects of {sum(sizes) / 1e6:.1f} MB under s3://{bucket}/{prefix}*,")
     print(f"           logs under /aws/sagemaker/TrainingJobs and /aws/sagemaker/Endpoints/{prefix}-*")
+
+
+def _wait_until_settled(endpoint_name: str, poll_seconds: float = 1) -> None:
+    """Wait while an endpoint is being created or updated: until that is over it cannot be deleted."""
+    sagemaker, last = boto3.client("sagemaker"), ""
+    while (status := sagemaker.describe_endpoint(EndpointName=endpoint_name)["EndpointStatus"]) in _IN_PROGRESS:
+        if status != last:
+            print(f"waiting: endpoint {endpoint_name} is {status}")
+        last = status
+        time.sleep(poll_seconds)
 
 
 def _all(operation: str, key: str, name: str, prefix: str, **request: Any) -> list[dict[str, Any]]:

@@ -567,11 +567,31 @@ def test_an_endpoint_whose_daemon_stops_while_it_is_created_has_not_failed(
     assert (found["EndpointStatus"], "FailureReason" in found) == ("InService", False)
 
 
-def test_an_endpoint_deleted_while_it_is_created_is_gone_when_it_has_been(
-    make: Make, stand_in: type[StandIn], name: str
-) -> None:
+def test_an_endpoint_is_not_deleted_while_it_is_created(make: Make, stand_in: type[StandIn], name: str) -> None:
     these = make()
     these.create(record(name))
+    with pytest.raises(ApiError, match='Cannot update in-progress endpoint "arn".'):
+        these.delete(name)
+    stand_in.may_start.set()
+    assert settled(these, name)["EndpointStatus"] == "InService"
+    these.delete(name)
+
+
+def restarted(make: Make, stand_in: type[StandIn], name: str) -> Endpoints:
+    """Return what has an endpoint in service whose servers are being started again."""
+    stand_in.may_start.set()
+    these = make()
+    these.create(record(name))
+    settled(these, name)
+    these.close()
+    stand_in.may_start.clear()
+    return make()
+
+
+def test_an_endpoint_deleted_while_its_servers_start_again_is_gone_when_they_have(
+    make: Make, stand_in: type[StandIn], name: str
+) -> None:
+    these = restarted(make, stand_in, name)
     while not these._endpoints[name].fleet._starting:
         pass
     these.delete(name)
@@ -589,9 +609,7 @@ def test_an_endpoint_deleted_while_it_is_created_is_gone_when_it_has_been(
 def test_an_endpoint_that_was_being_deleted_is_gone_after_a_restart(
     make: Make, stand_in: type[StandIn], name: str
 ) -> None:
-    these = make()
-    these.create(record(name))
-    these.delete(name)
+    restarted(make, stand_in, name).delete(name)
     assert make().get(name) is None
     stand_in.may_start.set()
 
@@ -786,16 +804,19 @@ def test_of_updates_at_once_one_is_accepted(make: Make, these: Endpoints, stand_
     assert answer(these, name) == sorted(results)[7]
 
 
-def test_an_endpoint_deleted_while_it_is_updated_leaves_no_server(
+def test_an_endpoint_is_not_deleted_while_it_is_updated_and_then_leaves_no_server(
     these: Endpoints, stand_in: type[StandIn], name: str, tmp_path: Path
 ) -> None:
     begin_update(these, stand_in, name)
     while not ((incoming := these._endpoints[name].incoming) and incoming._starting):
         pass
-    these.delete(name)
-    (deleting,) = [thread for thread in threading.enumerate() if thread.name == f"delete {name}"]
+    with pytest.raises(ApiError, match='Cannot update in-progress endpoint "arn".'):
+        these.delete(name)
     stand_in.may_start.set()
-    deleting.join(10)
+    settled(these, name)
+    these.delete(name)
+    for deleting in [thread for thread in threading.enumerate() if thread.name == f"delete {name}"]:
+        deleting.join(10)
     assert these.get(name) is None
     assert set(stand_in.stopped) == {"mine 1", "mine 2"}
     assert list((tmp_path / "serving").iterdir()) == []

@@ -139,7 +139,9 @@ def test_what_costs_is_deleted_and_what_remains_is_counted(
     cleanup.delete_what_costs(name)
     cleanup.list_what_remains(name, BUCKET)
     said = capsys.readouterr().out
-    assert said.splitlines()[:2] == [f"deleted: endpoint {mine}", f"stopped: training job {mine}"]
+    stopped, *waiting, deleted, _, _, _ = said.splitlines()
+    assert (stopped, deleted) == (f"stopped: training job {mine}", f"deleted: endpoint {mine}")
+    assert set(waiting) <= {f"waiting: endpoint {mine} is Creating"}
     assert "remaining: 1 endpoint configurations, 1 models," in said and "1 objects of 2.0 MB" in said
     assert f"logs under /aws/sagemaker/TrainingJobs and /aws/sagemaker/Endpoints/{name}-*" in said
     assert cleanup.endpoints(name) == [] == cleanup.unfinished_jobs(name)
