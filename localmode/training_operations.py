@@ -15,10 +15,15 @@ from localmode.training import TrainingJob
 _ECHOED = (  # members of CreateTrainingJob that DescribeTrainingJob gives back as they were
     "AlgorithmSpecification",
     "CheckpointConfig",
+    "DebugHookConfig",
     "Environment",
+    "ExperimentConfig",
     "HyperParameters",
+    "InfraCheckConfig",
     "InputDataConfig",
     "OutputDataConfig",
+    "ProfilerConfig",
+    "RemoteDebugConfig",
     "ResourceConfig",
     "RetryStrategy",
     "RoleArn",
@@ -104,16 +109,22 @@ def describe(job: TrainingJob, settings: Settings) -> Request:
 
 @operation
 def list_training_jobs(sagemaker: SageMaker, request: Request) -> Request:
-    """List training jobs."""
+    """List training jobs; with both StatusEquals and MaxResults, those of a page that have the status, as AWS does."""
     summaries = []
     if "WarmPoolStatusEquals" in request or "TrainingPlanArnEquals" in request:
         return page(request, [], "TrainingJobSummaries", "TrainingJob")  # no job here has a warm pool or a plan
     for job in sagemaker.jobs.all():
         with job.changed:
             full = describe(job, sagemaker.settings)
-        if request.get("StatusEquals") in (None, full["TrainingJobStatus"]):
-            summaries.append({member: full[member] for member in _SUMMARY if member in full})
-    return page(request, summaries, "TrainingJobSummaries", "TrainingJob", default_order="Ascending")
+        summaries.append({member: full[member] for member in _SUMMARY if member in full})
+    if "MaxResults" not in request:
+        summaries = _of_status(request, summaries)
+    answer = page(request, summaries, "TrainingJobSummaries", "TrainingJob", default_order="Ascending")
+    return {**answer, "TrainingJobSummaries": _of_status(request, answer["TrainingJobSummaries"])}
+
+
+def _of_status(request: Request, summaries: list[Request]) -> list[Request]:
+    return [each for each in summaries if request.get("StatusEquals") in (None, each["TrainingJobStatus"])]
 
 
 @operation

@@ -546,6 +546,19 @@ def test_times_and_money_of_a_spot_job(daemon: Daemon, name: str) -> None:
     ]
 
 
+def test_what_is_accepted_without_effect_comes_back(daemon: Daemon, name: str) -> None:
+    members: dict[str, Any] = {
+        "DebugHookConfig": {"S3OutputPath": f"s3://{BUCKET}/debug"},
+        "ExperimentConfig": {"ExperimentName": "mine"},
+        "InfraCheckConfig": {"EnableInfraCheck": True},
+        "ProfilerConfig": {"DisableProfiler": True},
+        "RemoteDebugConfig": {"EnableRemoteDebug": False},
+    }
+    daemon.sagemaker.create_training_job(**job_request(name), **members)
+    job = daemon.finished(name)
+    assert {member: job.get(member) for member in members} == members
+
+
 @pytest.fixture(scope="module")
 def three(daemon: Daemon) -> list[str]:
     """Names of three finished jobs, the second of which failed."""
@@ -572,6 +585,8 @@ def listed(daemon: Daemon, **request: Any) -> list[str]:
         ({"StatusEquals": "Failed"}, [1]),
         ({"StatusEquals": "Stopped"}, []),
         ({"MaxResults": 2}, [0, 1]),
+        ({"MaxResults": 2, "StatusEquals": "Failed"}, [1]),
+        ({"MaxResults": 1, "StatusEquals": "Failed"}, []),  # of the first one only
         ({"CreationTimeAfter": 4e9}, []),
         ({"CreationTimeBefore": 4e9, "LastModifiedTimeAfter": 0}, [0, 1, 2]),
         ({"LastModifiedTimeBefore": 1}, []),
@@ -591,6 +606,13 @@ def test_a_paginator_gives_every_job_once(daemon: Daemon, three: list[str]) -> N
         NameContains="THREE", PaginationConfig={"PageSize": 1}
     )
     assert [page["TrainingJobSummaries"][0]["TrainingJobName"] for page in pages] == three
+
+
+def test_a_paginator_finds_a_status_on_pages_of_any_size(daemon: Daemon, three: list[str]) -> None:
+    pages = daemon.sagemaker.get_paginator("list_training_jobs").paginate(
+        NameContains="three-", StatusEquals="Failed", PaginationConfig={"PageSize": 1}
+    )
+    assert [[job["TrainingJobName"] for job in page["TrainingJobSummaries"]] for page in pages] == [[], [three[1]], []]
 
 
 def test_a_page_begins_where_the_last_one_ended_whatever_has_come_or_gone(daemon: Daemon, name: str) -> None:
