@@ -21,6 +21,7 @@ _LONGEST_RUNTIME = 28 * 24 * 3600
 _UNSUPPORTED = (  # paths into the request that must be absent or false
     "EnableNetworkIsolation",
     "ResourceConfig.InstanceGroups",
+    "ResourceConfig.InstancePlacementConfig",
     "ResourceConfig.InstancePreferences",
     "ResourceConfig.KeepAlivePeriodInSeconds",
     "ResourceConfig.TrainingPlanArn",
@@ -32,6 +33,14 @@ _UNSUPPORTED = (  # paths into the request that must be absent or false
     "ProfilerRuleConfigurations",
     "RemoteDebugConfig.EnableRemoteDebug",
     "SessionChainingConfig.EnableSessionTagChaining",
+)
+_UNSUPPORTED_OF_CHANNELS = (
+    "DataSource.DatasetSource",
+    "DataSource.S3DataSource.AttributeNames",
+    "DataSource.S3DataSource.HubAccessConfig",
+    "DataSource.S3DataSource.InstanceGroupNames",
+    "DataSource.S3DataSource.ModelAccessConfig",
+    "ShuffleConfig",
 )
 
 
@@ -139,6 +148,9 @@ def _check_storage(request: Request, storage: Storage, settings: Settings) -> No
 
 def _check_channel(channel: Request, storage: Storage, settings: Settings) -> None:
     name = channel["ChannelName"]
+    for path in _UNSUPPORTED_OF_CHANNELS:
+        if _look_up(channel, path):
+            raise _refusal(f"{path} (channel {name})")
     source = channel["DataSource"].get("S3DataSource")
     if source is None:
         raise _refusal(f"a file system data source (channel {name})")

@@ -11,12 +11,20 @@ from localmode.shapes import ApiError
 
 _UNSUPPORTED = {  # members that must be absent or false, by the structure that has them
     "Model": ("InferenceExecutionConfig", "EnableNetworkIsolation"),
-    "Container": ("ModelDataSource", "AdditionalModelDataSources", "MultiModelConfig", "InferenceSpecificationName"),
+    "Container": (
+        "AdditionalModelDataSources",
+        "ContainerMetricsConfig",
+        "InferenceSpecificationName",
+        "ModelDataSource",
+        "ModelPackageName",
+        "MultiModelConfig",
+    ),
     "EndpointConfig": (
         "AsyncInferenceConfig",
         "DataCaptureConfig",
         "EnableNetworkIsolation",
         "ExplainerConfig",
+        "MetricsConfig",
         "ShadowProductionVariants",
     ),
     "Variant": (

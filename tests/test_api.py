@@ -473,6 +473,7 @@ FILE_SYSTEM = {
     "FileSystemType": "EFS",
     "DirectoryPath": "/",
 }
+DATASET = "arn:aws:sagemaker:us-east-1:123456789012:hub-content/hub/DataSet/mine/1.0.0"
 UNSUPPORTED = [
     ({"EnableNetworkIsolation": True}, "EnableNetworkIsolation"),
     ({"AlgorithmSpecification": {"TrainingImage": "x", "TrainingInputMode": "Pipe"}}, "TrainingInputMode Pipe"),
@@ -508,6 +509,33 @@ UNSUPPORTED = [
             ]
         },
         "ManifestFile (channel x)",
+    ),
+    (
+        {"InputDataConfig": [{"ChannelName": "x", "DataSource": {"DatasetSource": {"DatasetArn": DATASET}}}]},
+        "DataSource.DatasetSource (channel x)",
+    ),
+    (
+        {
+            "InputDataConfig": [
+                {"ChannelName": "x", "DataSource": {"S3DataSource": SOURCE}, "ShuffleConfig": {"Seed": 0}}
+            ]
+        },
+        "ShuffleConfig (channel x)",
+    ),
+    (
+        {
+            "InputDataConfig": [
+                {
+                    "ChannelName": "x",
+                    "DataSource": {"S3DataSource": {**SOURCE, "ModelAccessConfig": {"AcceptEula": True}}},
+                }
+            ]
+        },
+        "DataSource.S3DataSource.ModelAccessConfig (channel x)",
+    ),
+    (
+        {"ResourceConfig": {"InstancePlacementConfig": {"EnableMultipleJobs": True}}},
+        "ResourceConfig.InstancePlacementConfig",
     ),
 ]
 
@@ -684,6 +712,7 @@ def test_what_endpoints_do_not_do_is_refused_by_name(daemon: Daemon, name: str) 
     for member, value in (
         ("AsyncInferenceConfig", {"OutputConfig": {}}),
         ("EnableNetworkIsolation", True),
+        ("MetricsConfig", {"EnableEnhancedMetrics": True}),
         ("ShadowProductionVariants", config(name, name)["ProductionVariants"]),
     ):
         message = refusal(daemon.sagemaker.create_endpoint_config, **config(name, name), **{member: value})[1]
@@ -715,6 +744,8 @@ def test_what_variants_do_not_do_is_refused_by_name(daemon: Daemon, name: str, m
     [
         ({"Mode": "MultiModel"}, "MultiModel"),
         ({"MultiModelConfig": {"ModelCacheSetting": "Enabled"}}, "MultiModelConfig"),
+        ({"ModelPackageName": "mine"}, "ModelPackageName"),
+        ({"ContainerMetricsConfig": {"MetricsEndpoints": []}}, "ContainerMetricsConfig"),
     ],
 )
 def test_what_models_do_not_do_is_refused_by_name(
