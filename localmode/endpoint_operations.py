@@ -164,6 +164,7 @@ def _variants(sagemaker: SageMaker, config_name: str) -> list[Request]:
         variants.append(
             {
                 "VariantName": variant["VariantName"],
+                "Image": container.get("Image"),
                 "ModelDataUrl": container["ModelDataUrl"],
                 "Environment": container.get("Environment", {}),
                 "Weight": float(variant.get("InitialVariantWeight", 1.0)),
@@ -224,21 +225,30 @@ def describe_endpoint(sagemaker: SageMaker, request: Request) -> Request:
     desired = {variant["VariantName"]: variant for variant in scaled["Variants"]}
     answer["ProductionVariants"] = [
         {
-            "VariantName": name,
             "CurrentWeight": variant["Weight"],
-            "DesiredWeight": desired[name]["Weight"],
-            "CurrentInstanceCount": record["Running"][name],
-            "DesiredInstanceCount": desired[name]["InstanceCount"],
+            "CurrentInstanceCount": record["Running"][variant["VariantName"]],
+            **_desired(desired[variant["VariantName"]]),
         }
         for variant in record["Variants"]
-        for name in [variant["VariantName"]]
     ]
-    if update is not scaled:
+    if update is not scaled or record["EndpointStatus"] == "Creating":
         answer["PendingDeploymentSummary"] = {
             "EndpointConfigName": update["EndpointConfigName"],
+            "ProductionVariants": [_desired(variant) for variant in update["Variants"]],
             "StartTime": record["LastModifiedTime"],
         }
     return answer
+
+
+def _desired(variant: Request) -> Request:
+    """Return what a description of an endpoint says of a variant as it was asked for."""
+    image = variant.get("Image")  # not in what a release before wrote down
+    return {
+        "VariantName": variant["VariantName"],
+        **({"DeployedImages": [{"SpecifiedImage": image}]} if image else {}),
+        "DesiredWeight": variant["Weight"],
+        "DesiredInstanceCount": variant["InstanceCount"],
+    }
 
 
 @operation

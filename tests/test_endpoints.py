@@ -14,7 +14,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import boto3
 import pytest
@@ -23,8 +24,10 @@ from local import BUCKET, SOON, Daemon, Rooms, configure_endpoint, processes_nam
 from test_api import Checked
 
 from localmode import hosting
+from localmode.api import SageMaker
 from localmode.archives import ArchiveError
 from localmode.disk import Journal
+from localmode.endpoint_operations import describe_endpoint
 from localmode.endpoints import Endpoints
 from localmode.hosting import Hosting
 from localmode.invoke import Invoker
@@ -166,6 +169,7 @@ def test_weights_are_changed_and_told(serving: Daemon) -> None:
     assert call("DescribeEndpoint", **halves)["ProductionVariants"] == [
         {
             "VariantName": "mine",
+            "DeployedImages": [{"SpecifiedImage": "none"}],
             "CurrentWeight": 2.5,
             "DesiredWeight": 2.5,
             "CurrentInstanceCount": 1,
@@ -194,7 +198,9 @@ def test_no_request_fails_while_the_endpoint_is_updated(serving: Daemon) -> None
         finally:
             updated.set()
     assert (endpoint["EndpointStatus"], endpoint["EndpointConfigName"]) == ("Updating", "halves")
-    assert endpoint["PendingDeploymentSummary"]["EndpointConfigName"] == "plus-20"
+    pending = endpoint["PendingDeploymentSummary"]
+    assert pending["EndpointConfigName"] == "plus-20"
+    assert [variant["DesiredInstanceCount"] for variant in pending["ProductionVariants"]] == [1]
     for client in clients:
         answers = client.result()
         assert answers == sorted(answers), "an old server has answered after a new one"
@@ -538,6 +544,29 @@ def test_an_endpoint_is_created_then_in_service(make: Make, stand_in: type[Stand
     stand_in.may_start.set()
     assert settled(these, name)["EndpointStatus"] == "InService"
     assert ask(these, name, b"x", {}) == ("mine", Answer(200, "text/plain", b"mine 1x"))
+
+
+def test_what_is_being_deployed_is_told(make: Make, stand_in: type[StandIn], name: str) -> None:
+    def described() -> dict[str, Any]:
+        return describe_endpoint(cast(SageMaker, SimpleNamespace(endpoints=these)), {"EndpointName": name})
+
+    these = make()
+    these.create(record(name, variant(name, Image="mine:1")))
+    wanted = {"VariantName": "mine", "DeployedImages": [{"SpecifiedImage": "mine:1"}]}
+    wanted |= {"DesiredWeight": 1.0, "DesiredInstanceCount": 1}
+    pending = {"EndpointConfigName": "x", "ProductionVariants": [wanted], "StartTime": 0}
+    assert described()["PendingDeploymentSummary"] == pending
+    stand_in.may_start.set()
+    settled(these, name)
+    found = described()
+    assert found["ProductionVariants"] == [{**wanted, "CurrentWeight": 1.0, "CurrentInstanceCount": 1}]
+    assert "PendingDeploymentSummary" not in found
+    stand_in.may_start.clear()
+    these.update(name, "y", [variant(name, InstanceCount=2)], fresh=True)
+    found = described()["PendingDeploymentSummary"]
+    assert (found["EndpointConfigName"], found["ProductionVariants"][0]["DesiredInstanceCount"]) == ("y", 2)
+    stand_in.may_start.set()
+    settled(these, name)
 
 
 def test_an_endpoint_in_service_comes_back_and_a_failed_one_stays_failed(
