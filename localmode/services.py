@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 import threading
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from localmode.shapes import ApiError
 
 SERVICES = ("iam", "sts", "logs")
 _ONLY_READS = ("Describe", "Filter", "Generate", "Get", "List", "Simulate", "Start", "Stop", "Test")
+_FILTER = re.compile(r'\s*|[^\W\d_]\w*(\s+\w+)*|"[^"]*"')  # what moto can look for; for anything else it returns all
 _log = logging.getLogger(__name__)
 _XML = "text/xml; charset=utf-8"
 _TRUST = {
@@ -57,6 +59,7 @@ class Services:
         if operation == "GetCallerIdentity":
             return self._caller_identity()
         if service == "logs" and operation == "FilterLogEvents":
+            _check_filter(body)
             body = self._with_stream_names(body)
         try:
             with self._lock:  # moto draws all that it draws from one generator, whose seed belongs to a change
@@ -193,6 +196,17 @@ def _operation(service: str, environ: dict[str, Any], body: bytes) -> str:
         return str(environ.get("HTTP_X_AMZ_TARGET", "")).rpartition(".")[2]
     request = Request(environ | readable(body))
     return request.form.get("Action") or request.args.get("Action", "")  # as moto prefers them
+
+
+def _check_filter(body: bytes) -> None:
+    """Raise ApiError for a FilterLogEvents request whose pattern would be ignored."""
+    try:
+        pattern = json.loads(body).get("filterPattern")
+    except (ValueError, AttributeError):  # moto will refuse it
+        return
+    if isinstance(pattern, str) and not _FILTER.fullmatch(pattern):
+        message = "localmode's logs know as a filterPattern only words, the first of a letter, or one quoted phrase"
+        raise ApiError("InvalidParameterException", f"{message}: {pattern!r}")
 
 
 def readable(body: bytes) -> dict[str, Any]:

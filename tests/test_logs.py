@@ -1,7 +1,8 @@
 """What a container says, cut into events."""
 
 import pytest
-from local import Rooms, job_request
+from botocore.exceptions import ClientError
+from local import Daemon, Rooms, job_request
 
 from localmode.logs import GROUP, Lines, MetricScanner
 from localmode.replay import at
@@ -47,6 +48,29 @@ def test_a_metric_whose_regex_searches_for_ever_is_left_out_and_the_others_are_f
     definitions = [{"Name": "endless", "Regex": "(a+)+b"}, {"Name": "x", "Regex": "x=([0-9.]+)"}]
     MetricScanner(definitions, found.__setitem__).scan("a" * 50 + " x=3")
     assert found == {"x": 3.0}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("", ["one ERROR", "two 2"]),
+        ("ERROR one", ["one ERROR"]),
+        ('"o 2"', ["two 2"]),
+        *((pattern, None) for pattern in ("?one ?two", "-ERROR", "one -two", "2", "%o.e%", "{ $.a = 1 }", "[a, b]")),
+    ],
+)
+def test_a_log_is_filtered_or_the_pattern_refused(
+    daemon: Daemon, name: str, pattern: str, found: list[str] | None
+) -> None:
+    daemon.sagemaker.create_training_job(**job_request(name, "/bin/sh", "-c", "echo one ERROR; echo two 2"))
+    daemon.finished(name)
+    request = {"logGroupName": GROUP, "logStreamNamePrefix": f"{name}/", "filterPattern": pattern}
+    if found is None:
+        with pytest.raises(ClientError, match="InvalidParameterException.*filterPattern"):
+            daemon.client("logs").filter_log_events(**request)
+    else:
+        events = daemon.client("logs").filter_log_events(**request)["events"]
+        assert [event["message"] for event in events] == found
 
 
 def test_a_clock_that_is_set_back_changes_no_order(rooms: Rooms, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
