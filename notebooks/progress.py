@@ -191,10 +191,11 @@ def follow_endpoint(endpoint_name: str, poll_seconds: float = 0.5) -> None:
 def newest_job(name_contains: str) -> dict[str, Any]:
     """Return the description of the newest completed job with these characters in its name, {} if there is none."""
     sagemaker = boto3.client("sagemaker")
-    found = sagemaker.list_training_jobs(
+    pages = sagemaker.get_paginator("list_training_jobs").paginate(
         NameContains=name_contains, StatusEquals="Completed", SortBy="CreationTime", SortOrder="Descending"
-    )["TrainingJobSummaries"]
-    return dict(sagemaker.describe_training_job(TrainingJobName=found[0]["TrainingJobName"])) if found else {}
+    )
+    name = next(pages.search("TrainingJobSummaries[].TrainingJobName"), "")  # a page may be empty before the last
+    return dict(sagemaker.describe_training_job(TrainingJobName=name)) if name else {}
 
 
 def saved_step(training_job_name: str) -> int:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from botocore.exceptions import ClientError
 from local import BUCKET, Daemon, configure_endpoint, job_request
@@ -42,6 +43,26 @@ def test_the_newest_job_of_a_name_is_found_and_none_where_there_is_none(at_daemo
         progress.follow(f"{name}-{number}", poll_seconds=0.1)
     assert progress.newest_job(name)["TrainingJobName"] == f"{name}-2"
     assert progress.newest_job("no-such-name") == {}
+
+
+def test_the_newest_completed_job_is_found_behind_pages_of_others(
+    at_daemon: Daemon, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = boto3.client
+
+    def small_page(params: dict[str, Any], **_: Any) -> dict[str, Any]:
+        return {**params, "MaxResults": 1}
+
+    def client_of_small_pages(service: str) -> Any:
+        made = make(service)
+        made.meta.events.register("provide-client-params.sagemaker.ListTrainingJobs", small_page)
+        return made
+
+    for number, command in enumerate(("true", "false", "false")):
+        at_daemon.sagemaker.create_training_job(**job_request(f"{name}-{number}", command))
+        at_daemon.finished(f"{name}-{number}")
+    monkeypatch.setattr(boto3, "client", client_of_small_pages)
+    assert progress.newest_job(name)["TrainingJobName"] == f"{name}-0"
 
 
 def test_the_newest_step_is_the_highest_number() -> None:
