@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from localmode.checks import check_role
 from localmode.model_server import STARTUP_SECONDS
@@ -180,25 +181,34 @@ def _variants(sagemaker: SageMaker, config_name: str) -> list[Request]:
 def update_endpoint(sagemaker: SageMaker, request: Request) -> Request:
     """Start servers for another configuration; the old ones serve until the new ones are up."""
     _refuse("Endpoint", request)
-    record = _endpoint(sagemaker, request["EndpointName"])
-    variants = _variants(sagemaker, request["EndpointConfigName"])
-    if request.get("RetainAllVariantProperties"):
-        lost = {each["VariantPropertyType"] for each in request.get("ExcludeRetainedVariantProperties", [])}
-        old = {variant["VariantName"]: variant for variant in record["Variants"]}
-        for variant in variants:
-            for member, kind in (("Weight", "DesiredWeight"), ("InstanceCount", "DesiredInstanceCount")):
-                if kind not in lost and variant["VariantName"] in old:
-                    variant[member] = old[variant["VariantName"]][member]
-    sagemaker.endpoints.update(request["EndpointName"], request["EndpointConfigName"], variants, fresh=True)
+    with sagemaker.endpoints.lock:  # so that nobody changes or deletes what the new variants are made of
+        record = _endpoint(sagemaker, request["EndpointName"])
+        variants = _variants(sagemaker, request["EndpointConfigName"])
+        if request.get("RetainAllVariantProperties"):
+            lost = {each["VariantPropertyType"] for each in request.get("ExcludeRetainedVariantProperties", [])}
+            old = {variant["VariantName"]: variant for variant in record["Variants"]}
+            for variant in variants:
+                for member, kind in (("Weight", "DesiredWeight"), ("InstanceCount", "DesiredInstanceCount")):
+                    if kind not in lost and variant["VariantName"] in old:
+                        variant[member] = old[variant["VariantName"]][member]
+        sagemaker.endpoints.update(request["EndpointName"], request["EndpointConfigName"], variants, fresh=True)
     return {"EndpointArn": record["EndpointArn"]}
 
 
 @operation
 def update_endpoint_weights_and_capacities(sagemaker: SageMaker, request: Request) -> Request:
     """Give variants other weights and instance counts."""
-    record = _endpoint(sagemaker, request["EndpointName"])
+    with sagemaker.endpoints.lock:  # so that of two such changes neither is made without the other
+        record = _endpoint(sagemaker, request["EndpointName"])
+        variants = _changed(record, request["DesiredWeightsAndCapacities"])
+        sagemaker.endpoints.update(request["EndpointName"], record["EndpointConfigName"], variants, fresh=False)
+    return {"EndpointArn": record["EndpointArn"]}
+
+
+def _changed(record: Request, changes: list[Any]) -> list[Request]:
+    """Return the variants of an endpoint after changes; raise ApiError for a variant that it does not have."""
     variants = {variant["VariantName"]: dict(variant) for variant in record["Variants"]}
-    for desired in request["DesiredWeightsAndCapacities"]:
+    for desired in changes:
         variant = variants.get(desired["VariantName"])
         if variant is None:
             raise ApiError(
@@ -209,10 +219,7 @@ def update_endpoint_weights_and_capacities(sagemaker: SageMaker, request: Reques
             raise ApiError("ValidationException", f"Production variant {desired['VariantName']} needs an instance.")
         variant["Weight"] = float(desired.get("DesiredWeight", variant["Weight"]))
         variant["InstanceCount"] = desired.get("DesiredInstanceCount", variant["InstanceCount"])
-    sagemaker.endpoints.update(
-        request["EndpointName"], record["EndpointConfigName"], list(variants.values()), fresh=False
-    )
-    return {"EndpointArn": record["EndpointArn"]}
+    return list(variants.values())
 
 
 @operation
@@ -262,8 +269,9 @@ def list_endpoints(sagemaker: SageMaker, request: Request) -> Request:
 @operation
 def delete_endpoint(sagemaker: SageMaker, request: Request) -> Request:
     """Stop the model server and forget the endpoint."""
-    _endpoint(sagemaker, request["EndpointName"])
-    sagemaker.endpoints.delete(request["EndpointName"])
+    with sagemaker.endpoints.lock:  # whoever else deletes it
+        _endpoint(sagemaker, request["EndpointName"])
+        sagemaker.endpoints.delete(request["EndpointName"])
     return {}
 
 

@@ -95,9 +95,10 @@ class Register:
 
     def get(self, name: str) -> Request:
         """Return a resource; raise ApiError if there is none of that name."""
-        if name not in self._entries:
+        entry = self._entries.get(name)  # at once: it may be deleted at this moment
+        if entry is None:
             raise ApiError("ValidationException", f'Could not find {self._title} "{self.arn(name)}".')
-        return _untagged(self._entries[name])
+        return _untagged(entry)
 
     def tags(self, name: str, change: Callable[[Tags], Tags] | None = None) -> Tags | None:
         """Return a resource's tags, after a change to them if one is given; None for an unknown resource."""

@@ -833,6 +833,104 @@ def test_of_updates_at_once_one_is_accepted(make: Make, these: Endpoints, stand_
     assert answer(these, name) == sorted(results)[7]
 
 
+@pytest.fixture
+def sagemaker(these: Endpoints, rooms_by_runner: Callable[[str], Rooms], tmp_path: Path, name: str) -> SageMaker:
+    """The operations over these endpoints, of which there is one of two variants, `a` and `b`."""
+    rooms, journals = rooms_by_runner("rewrite"), [Journal(tmp_path / kind, tmp_path) for kind in ("models", "configs")]
+    sagemaker = SageMaker(rooms.settings, rooms.storage, rooms.jobs, these, *journals, lambda role: True)
+    container = {"Image": "none", "ModelDataUrl": f"s3://{BUCKET}/{name}/model", "Environment": {"NUMBER": "2"}}
+    sagemaker.call("CreateModel", {"ModelName": "x", "PrimaryContainer": container})
+    usual = {"ModelName": "x", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
+    variants = [usual | {"VariantName": each} for each in "ab"]
+    sagemaker.call("CreateEndpointConfig", {"EndpointConfigName": "x", "ProductionVariants": variants})
+    sagemaker.call("CreateEndpoint", {"EndpointName": name, "EndpointConfigName": "x"})
+    settled(these, name)
+    return sagemaker
+
+
+def weigh(name: str, **weights: float) -> tuple[str, dict[str, Any]]:
+    changes = [{"VariantName": each, "DesiredWeight": weight} for each, weight in weights.items()]
+    return "UpdateEndpointWeightsAndCapacities", {"EndpointName": name, "DesiredWeightsAndCapacities": changes}
+
+
+def after_the_first_look(these: Endpoints, monkeypatch: pytest.MonkeyPatch, do: Callable[[], None]) -> threading.Thread:
+    """Once somebody has looked at an endpoint, do something in another thread, or let it wait for its turn."""
+    other, get = threading.Thread(target=do), these.get
+
+    def look(name: str) -> dict[str, Any] | None:
+        monkeypatch.undo()
+        found = get(name)
+        other.start()
+        other.join(0.3)
+        return found
+
+    monkeypatch.setattr(these, "get", look)
+    return other
+
+
+def test_of_two_that_change_weights_at_once_neither_loses_what_it_was_told(
+    these: Endpoints, sagemaker: SageMaker, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = {"a": 0.0, "b": 1.0}
+
+    def weigh_b() -> None:
+        while True:
+            try:
+                sagemaker.call(*weigh(name, b=5.0))
+            except ApiError as error:
+                assert "in-progress" in error.message
+            else:
+                expected["b"] = 5.0
+                break
+        settled(these, name)
+
+    other = after_the_first_look(these, monkeypatch, weigh_b)
+    sagemaker.call(*weigh(name, a=0.0))
+    other.join(SOON)
+    assert {each["VariantName"]: each["Weight"] for each in settled(these, name)["Variants"]} == expected
+    assert expected["b"] == 5.0
+
+
+@pytest.mark.parametrize("operation", ["DeleteEndpoint", "UpdateEndpoint", "UpdateEndpointWeightsAndCapacities"])
+def test_an_endpoint_deleted_by_another_at_once_is_no_internal_error(
+    these: Endpoints, sagemaker: SageMaker, name: str, monkeypatch: pytest.MonkeyPatch, operation: str
+) -> None:
+    def delete() -> None:
+        while True:
+            try:
+                these.delete(name)
+            except KeyError:
+                return  # it is gone
+            except ApiError:
+                continue  # it is being updated
+            break
+        for thread in threading.enumerate():
+            if thread.name == f"delete {name}":
+                thread.join(SOON)
+
+    request = weigh(name, a=0.0)[1] | {"EndpointConfigName": "x"}
+    other = after_the_first_look(these, monkeypatch, delete)
+    sagemaker.call(operation, request)
+    other.join(SOON)
+    while these.get(name) is not None:
+        pass
+    with pytest.raises(ApiError, match="Could not find endpoint"):
+        sagemaker.call(operation, request)
+
+
+def test_a_model_deleted_while_it_is_read_is_there_or_not(sagemaker: SageMaker, name: str) -> None:
+    class Vanishing(dict[str, Any]):
+        """A register that another thread empties after every look."""
+
+        def __contains__(self, key: object) -> bool:
+            there = super().__contains__(key)
+            self.clear()
+            return there
+
+    sagemaker.models._entries = Vanishing(sagemaker.models._entries)
+    assert sagemaker.call("DescribeModel", {"ModelName": "x"})["ModelName"] == "x"
+
+
 def test_an_endpoint_is_not_deleted_while_it_is_updated_and_then_leaves_no_server(
     these: Endpoints, stand_in: type[StandIn], name: str, tmp_path: Path
 ) -> None:
