@@ -233,7 +233,8 @@ def describe_endpoint(sagemaker: SageMaker, request: Request) -> Request:
     answer["ProductionVariants"] = [
         {
             "CurrentWeight": variant["Weight"],
-            "CurrentInstanceCount": record["Running"][variant["VariantName"]],
+            # None of a variant that only ends the requests which it still has.
+            "CurrentInstanceCount": record["Running"].get(variant["VariantName"], 0),
             **_desired(desired[variant["VariantName"]]),
         }
         for variant in record["Variants"]

@@ -931,6 +931,23 @@ def test_a_model_deleted_while_it_is_read_is_there_or_not(sagemaker: SageMaker, 
     assert sagemaker.call("DescribeModel", {"ModelName": "x"})["ModelName"] == "x"
 
 
+def test_an_endpoint_is_described_while_variants_of_other_names_take_over(
+    these: Endpoints, sagemaker: SageMaker, stand_in: type[StandIn], name: str
+) -> None:
+    """The old ones still have a request when the new ones serve."""
+    _, release = reserve(these, name, "a")
+    these.update(name, "y", [variant(name, VariantName="new")], fresh=True)
+    while these.get(name)["Running"] != {"new": 1}:
+        pass
+    described = sagemaker.call("DescribeEndpoint", {"EndpointName": name})
+    counts = {each["VariantName"]: each["CurrentInstanceCount"] for each in described["ProductionVariants"]}
+    assert (described["EndpointStatus"], counts) == ("Updating", {"a": 0, "b": 0})
+    release()
+    settled(these, name)
+    described = sagemaker.call("DescribeEndpoint", {"EndpointName": name})
+    assert [each["VariantName"] for each in described["ProductionVariants"]] == ["new"]
+
+
 def test_an_endpoint_is_not_deleted_while_it_is_updated_and_then_leaves_no_server(
     these: Endpoints, stand_in: type[StandIn], name: str, tmp_path: Path
 ) -> None:
