@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from localmode.settings import LocalModeError, Settings, default_home, from_environment
 from localmode.state import claim, is_home, is_running, read_state, remove_run_directory, wait_until_gone
@@ -31,15 +31,21 @@ def ensure_daemon(settings: Settings) -> bool:
     """Start a daemon unless one runs; return whether one was started. Raise LocalModeError if it cannot start."""
     home = settings.home
     try:
-        claim(home)
-        (home / "logs").mkdir(exist_ok=True)
-        with _one_starter(home):
-            if is_running(home):
-                return False
-            _spawn(settings)
-            _write_sdk_defaults(settings)
+        while True:
+            claim(home)
+            with _one_starter(home) as lock:
+                if lock is not None:
+                    return _start(settings, lock)
     except OSError as error:
         raise LocalModeError(f"localmode cannot use its state directory {home}: {error}") from error
+
+
+def _start(settings: Settings, lock: IO[str]) -> bool:
+    if is_running(settings.home):
+        return False
+    (settings.home / "logs").mkdir(exist_ok=True)
+    _write_sdk_defaults(settings)  # before there is a daemon to join
+    _spawn(settings, lock)
     return True
 
 
@@ -85,7 +91,10 @@ def _redirect(request: Any, **_: Any) -> None:
 
 def command(home: Path, name: str, **parameters: Any) -> dict[str, Any]:
     """Give the daemon a command of localmode's own; raise LocalModeError with its answer if it refuses."""
-    state = _running_state(home)
+    return _send(home, _running_state(home), name, parameters)
+
+
+def _send(home: Path, state: dict[str, Any], name: str, parameters: dict[str, Any]) -> dict[str, Any]:
     connection = http.client.HTTPConnection("127.0.0.1", state["port"])
     try:
         headers = {"X-Localmode-Key": state["secret_key"]}
@@ -106,46 +115,85 @@ def stop(home: Path) -> bool:
     """Stop the daemon and wait until it and all that it started are gone; False if none runs."""
     if not is_running(home):
         return False
-    with _one_starter(home):  # a start that comes meanwhile does not join a daemon that is about to end
-        if not is_running(home):
-            return False
-        command(home, "stop")
-        wait_until_gone(home)
+    with _one_starter(home) as lock:  # a start that comes meanwhile does not join a daemon that is about to end
+        return lock is not None and _stop(home)
+
+
+def _stop(home: Path) -> bool:
+    if not is_running(home):
+        return False
+    _send(home, read_state(home), "stop", {})
+    wait_until_gone(home)
     return True
 
 
 def reset(home: Path) -> None:
-    """Stop the daemon and delete its state: jobs, objects, logs."""
+    """Stop the daemon and delete its state: jobs, objects, logs. Raise LocalModeError if that cannot be done."""
     if not home.exists():
         return
     if not is_home(home):
         raise LocalModeError(f"{home} is not localmode's state directory; nothing was deleted")
-    stop(home)
-    remove_run_directory(home)
-    shutil.rmtree(home)
+    with _one_starter(home) as lock:
+        if lock is not None:
+            _stop(home)
+            try:
+                remove_run_directory(home)
+                _delete(home)
+            except OSError as error:
+                raise LocalModeError(f"{home} cannot be deleted: {error}") from error
+
+
+def _delete(home: Path) -> None:
+    """Delete a state directory; it stays one until the end, so that who starts a daemon meanwhile waits for that."""
+    for path in home.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.suffix != ".lock":
+            path.unlink()
+    emptied = home.with_name(f"{home.name}-{os.getpid()}")
+    home.rename(emptied)
+    shutil.rmtree(emptied)
 
 
 def _running_state(home: Path) -> dict[str, Any]:
-    if not is_running(home):
-        raise LocalModeError(f"No daemon runs over {home}; `python -m localmode start` starts one")
-    return read_state(home)
+    if is_running(home):
+        with _one_starter(home):  # a daemon that is being started has not yet said where it is
+            if is_running(home):
+                return read_state(home)
+    raise LocalModeError(f"No daemon runs over {home}; `python -m localmode start` starts one")
 
 
 @contextmanager
-def _one_starter(home: Path) -> Iterator[None]:
-    """Let one process at a time start a daemon; the others then find it running."""
-    with (home / "start.lock").open("a") as lock:
+def _one_starter(home: Path) -> Iterator[IO[str] | None]:
+    """Let one process at a time start or stop a daemon, or delete its state; yield its lock.
+
+    None is for a state directory that another process has deleted meanwhile.
+    """
+    path = home / "start.lock"
+    try:
+        lock = path.open("a")
+    except FileNotFoundError:
+        yield None
+        return
+    with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        yield lock if _is_in_place(lock, path) else None
 
 
-def _spawn(settings: Settings) -> None:
-    """Start the daemon and wait for its word."""
+def _is_in_place(file: IO[str], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _spawn(settings: Settings, lock: IO[str]) -> None:
+    """Start the daemon and wait for its word. Until then it holds the lock, too: this process may be killed."""
     log_path = settings.home / "logs" / "daemon.log"
     with log_path.open("ab") as log:
         daemon = subprocess.Popen(
             [sys.executable, "-P", "-m", "localmode", "serve", "--home", str(settings.home)],
-            stdin=subprocess.DEVNULL,
+            stdin=lock,
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,

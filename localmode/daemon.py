@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 from localmode.api import SageMaker
@@ -98,8 +99,9 @@ class Daemon:
             file.write(json.dumps(state, indent=1).encode())
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._shut_down())
-        sys.stdout.write("ready\n")
-        sys.stdout.flush()
+        with suppress(BrokenPipeError):  # whoever started it may have been killed
+            os.write(sys.stdout.fileno(), b"ready\n")
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # until here it was the lock of those who start a daemon
         try:
             self._server.serve_forever(poll_interval=0.1)
         finally:

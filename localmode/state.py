@@ -22,11 +22,14 @@ _ELSEWHERE = "localmode-"  # how names of directories begin that a state directo
 def claim(home: Path) -> None:
     """Make a state directory; raise LocalModeError for one that holds something else, which is to stay as it is."""
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    names = [path.name for path in home.iterdir()]
-    if names and _LOCK_FILE not in names:
-        raise LocalModeError(f"{home} is not localmode's state directory; choose a new or an empty one")
-    (home / _LOCK_FILE).touch()  # before anything else, so that others see whose it is
-    home.chmod(0o700)
+    try:
+        names = [path.name for path in home.iterdir()]
+        if names and _LOCK_FILE not in names:
+            raise LocalModeError(f"{home} is not localmode's state directory; choose a new or an empty one")
+        (home / _LOCK_FILE).touch()  # before anything else, so that others see whose it is
+        home.chmod(0o700)
+    except FileNotFoundError:  # another process has deleted it at this moment
+        claim(home)
 
 
 def is_home(directory: Path) -> bool:

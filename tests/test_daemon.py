@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,58 @@ def test_a_start_while_another_process_stops_the_daemon_gives_a_new_one(new_daem
     assert stopping.returncode == 0
     daemon.start()
     assert daemon.sagemaker.list_training_jobs()["TrainingJobSummaries"] == []
+
+
+def test_a_daemon_whose_starter_is_killed_is_there_for_those_who_waited_for_it(new_daemon: Make) -> None:
+    """The daemon has its lock, but reads a journal that the test writes last."""
+    daemon = new_daemon()
+    claim(daemon.home)
+    journal = daemon.home / "models" / "slow.json"
+    journal.parent.mkdir()
+    os.mkfifo(journal)
+
+    def begin(command: str) -> subprocess.Popen[str]:
+        line = [sys.executable, "-m", "localmode", command]
+        return subprocess.Popen(line, env=daemon.environment, stdout=-1, stderr=-1, text=True)
+
+    with begin("start") as starter:
+        while not is_running(daemon.home):
+            pass
+        starter.kill()
+    with begin("start") as joining, begin("status") as asking:
+        with journal.open("w") as file:
+            file.write('{"ModelName": "slow", "ModelArn": "arn", "CreationTime": 0}')
+        joined, answer = joining.communicate(timeout=SOON), asking.communicate(timeout=SOON)
+    assert (joined[1], answer[1]) == ("", "")
+    assert joined[0].startswith("localmode already running at")
+    assert json.loads(answer[0])["pid"] == daemon.pid
+    assert (daemon.home / "sagemaker-config.yaml").exists()
+
+
+def test_a_start_while_another_process_deletes_the_state_comes_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    claim(home)
+    (home / "old").touch()
+    deleting, go_on = threading.Event(), threading.Event()
+    found: list[list[str]] = []
+
+    def delete_slowly(home: Path) -> None:
+        deleting.set()
+        assert go_on.wait(SOON)
+
+    monkeypatch.setattr(client, "remove_run_directory", delete_slowly)
+    monkeypatch.setattr(client, "_spawn", lambda *_: found.append(sorted(path.name for path in home.iterdir())))
+    with ThreadPoolExecutor(2) as pool:
+        reset = pool.submit(client.reset, home)
+        assert deleting.wait(SOON)
+        start = pool.submit(client.ensure_daemon, Settings(home))
+        wait([start], 0.3)
+        go_on.set()
+        assert (reset.result(), start.result()) == (None, True)
+    assert found == [["daemon.lock", "logs", "sagemaker-config.yaml", "start.lock"]]
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
 
 
 def test_the_state_directory_is_for_its_owner_alone(daemon: Daemon) -> None:
