@@ -161,7 +161,7 @@ class Endpoints:
         self._endpoints[record["EndpointName"]] = endpoint
         if record["EndpointStatus"] == "Failed":  # before a restart
             endpoint.settled.set()
-        else:
+        elif not self._closing:  # or it is the next daemon's
             self._in_thread("bring up", self._bring_up, endpoint)
 
     def _bring_up(self, endpoint: Endpoint) -> None:

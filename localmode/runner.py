@@ -25,6 +25,7 @@ class LocalInstances:
         runner, options = self._choose_runner(settings), engine.options(settings) if settings.runner == "docker" else []
         self._machine = Machine(settings, storage, logs, aws, self.root, runner, Addresses(settings.home), options)
         self._attempts: dict[str, Attempt] = {}
+        self._closed = False
         self._lock = threading.Lock()
 
     @property
@@ -33,8 +34,10 @@ class LocalInstances:
         return self._machine.runner
 
     def launch(self, job: TrainingJob, attempt: int) -> None:
-        """Begin an attempt in a thread of its own."""
+        """Begin an attempt in a thread of its own; not while the daemon is ending, as the job is the next one's."""
         with self._lock:
+            if self._closed:
+                return
             self._attempts[job.record.name] = Attempt(self._machine, job, attempt, self._forget)
             self._attempts[job.record.name].start()
 
@@ -49,6 +52,7 @@ class LocalInstances:
     def close(self) -> None:
         """Kill whatever still runs, and wait until it is gone."""
         with self._lock:
+            self._closed = True
             attempts = list(self._attempts.values())
         for attempt in attempts:
             attempt.abandon()

@@ -596,6 +596,16 @@ def test_an_endpoint_whose_daemon_stops_while_it_is_created_has_not_failed(
     assert (found["EndpointStatus"], "FailureReason" in found) == ("InService", False)
 
 
+def test_an_endpoint_that_is_accepted_while_the_daemon_ends_is_left_to_the_next_one(
+    these: Endpoints, make: Make, name: str
+) -> None:
+    these.close()
+    assert these.create(record(name))
+    assert [thread.name for thread in threading.enumerate() if thread.name == f"bring up {name}"] == []
+    assert these.get(name)["EndpointStatus"] == "Creating"
+    assert settled(make(), name)["EndpointStatus"] == "InService"
+
+
 def test_an_endpoint_is_not_deleted_while_it_is_created(make: Make, stand_in: type[StandIn], name: str) -> None:
     these = make()
     these.create(record(name))

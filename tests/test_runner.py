@@ -5,6 +5,7 @@ import json
 import signal
 import sys
 import tarfile
+import threading
 import zipfile
 from pathlib import Path
 
@@ -487,3 +488,15 @@ def test_closing_kills_what_runs_and_the_journal_keeps_it_unfinished(
     assert processes_naming(f"TRAINING_JOB_NAME={name}") == []
     document = json.loads((tmp_path / "closing" / "jobs" / f"{name}.json").read_text())
     assert (document["status"], document["secondary_status"]) == ("InProgress", "Training")
+
+
+def test_a_job_that_is_accepted_while_the_daemon_ends_is_left_to_the_next_one(
+    rooms: Rooms, tmp_path: Path, name: str
+) -> None:
+    """A client's request may outlast the server; a container that began now would keep the daemon from its end."""
+    rooms = Rooms(tmp_path / "closed", rooms.services, rooms.storage, rooms.logs, rooms.instances.runner)
+    rooms.jobs.close()
+    rooms.create(job_request(name, "sleep", "600"))
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith(name)] == []
+    assert not rooms.instances.root.exists()
+    assert json.loads((tmp_path / "closed" / "jobs" / f"{name}.json").read_text())["status"] == "InProgress"
