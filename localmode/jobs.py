@@ -35,6 +35,7 @@ class TrainingJobs:
         self._closing = False
         self._changed = False
         self._jobs: dict[str, TrainingJob] = {}
+        self._taken: set[str] = set()  # names of jobs that are being accepted
         for name, record in journal.load(Record.from_json).items():
             self._jobs[name] = self._make(record)
         last_alive = self._heartbeat.stat().st_mtime if self._heartbeat.exists() else time.time()
@@ -52,18 +53,19 @@ class TrainingJobs:
         """Accept a job, and start it; None if there is one of that name."""
         arn = self._settings.arn("training-job", name)
         job = self._make(Record(name=name, arn=arn, request=request, created=time.time()))
-        with job.changed:  # whoever finds it in the register waits until it has begun
-            with self._wake:
-                if name in self._jobs:
-                    return None
-                self._jobs[name] = job
-            try:
-                self._journal.save(name, job.record.to_json())
-            except Exception:  # the disk refuses, say, so the job is not accepted
+        with self._wake:
+            if name in self._jobs or name in self._taken:
+                return None
+            self._taken.add(name)
+        try:
+            self._journal.save(name, job.record.to_json())  # nobody sees it before: the disk may refuse it
+            with job.changed:  # whoever finds it in the register waits until it has begun
                 with self._wake:
-                    del self._jobs[name]
-                raise
-            job.start()
+                    self._jobs[name] = job
+                job.start()
+        finally:
+            with self._wake:
+                self._taken.remove(name)
         return job
 
     def stop(self, job: TrainingJob) -> None:

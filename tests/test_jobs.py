@@ -54,6 +54,21 @@ def test_a_job_that_the_disk_refuses_is_not_accepted(rooms: Rooms, disk: Disk, n
     assert rooms.jobs.get(name) is None
 
 
+def test_nobody_sees_a_job_before_it_is_accepted(rooms: Rooms, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who stopped it, say, would put it on the disk that has refused it."""
+    seen: list[TrainingJob | None] = []
+
+    def refuse(name: str, _: dict[str, Any]) -> None:
+        seen.append(rooms.jobs.get(name))
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk, pytest.raises(OSError, match="No space left"):
+        disk.setattr(rooms.jobs._journal, "save", refuse)
+        rooms.create(job_request(name))
+    assert seen == [None]
+    assert rooms.run(job_request(name)).status == "Completed"
+
+
 def test_a_job_goes_on_over_a_full_disk_and_is_written_down_once_there_is_room(
     rooms: Rooms, disk: Disk, name: str
 ) -> None:
