@@ -168,7 +168,8 @@ def load(clients: int, batch: int, requests: int) -> int:
 
 
 def quantiles(taken: list[float]) -> str:
-    return f"p50 {np.median(taken):6.2f} ms, p99 {np.quantile(taken, 0.99):7.2f} ms"
+    worst = f"worst {max(taken):7.2f} ms"
+    return f"p50 {np.median(taken):6.2f} ms, p99 {np.quantile(taken, 0.99):7.2f} ms, {worst}"
 
 
 def memory() -> dict[str, float]:
