@@ -714,6 +714,25 @@ def test_a_file_that_a_learner_changes_is_another_object(files: ObjectFiles, tmp
     assert (entry.size, entry.headers) == (7, {})
 
 
+@pytest.mark.parametrize("change", ["overwritten", "deleted"])
+@pytest.mark.parametrize("look", ["get", "open", "page"])
+def test_what_is_found_after_a_restart_keeps_its_own_digest(
+    files: ObjectFiles, tmp_path: Path, look: str, change: str
+) -> None:
+    """That of small objects is read from their files, in whose places others may be by then."""
+    digest = files.write("abc", "key", [b"old"]).digest
+    files = ObjectFiles(tmp_path / "s3")
+    found: Any = files.page("abc", "", "", "", 1) if look == "page" else getattr(files, look)("abc", "key")
+    entry = {"get": lambda: found, "open": lambda: found[0], "page": lambda: found.objects[0]}[look]()
+    if change == "deleted":
+        files.delete("abc", "key")
+    else:
+        files.write("abc", "key", [b"newer"])
+    assert (entry.size, entry.digest) == (3, digest)
+    if look == "open":
+        found[1].close()
+
+
 def test_readers_beside_writers_and_deleters_see_whole_objects(files: ObjectFiles) -> None:
     def write(number: int) -> None:
         letter = string.ascii_letters[number % 50]

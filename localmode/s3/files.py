@@ -142,18 +142,24 @@ class ObjectFiles:
     def page(self, bucket: str, prefix: str, delimiter: str, after: str, limit: int) -> Page:
         """Return part of a listing; raise NoSuchBucket."""
         with self._lock:
-            return self.bucket(bucket).page(prefix, delimiter, after, limit)
+            page = self.bucket(bucket).page(prefix, delimiter, after, limit)
+        known = (entry if entry.known_digest else self.get(bucket, entry.key) for entry in page.objects)
+        return page._replace(objects=[entry for entry in known if entry is not None])
 
     def get(self, bucket: str, key: str) -> StoredObject | None:
         """Return one object or None; raise NoSuchBucket."""
         with self._lock:
-            return self.bucket(bucket).entries.get(key)
+            entry = self._entry(bucket, key)
+            return None if entry is None else entry.identified()
 
     def open(self, bucket: str, key: str) -> tuple[StoredObject, IO[bytes]] | None:
         """Return one object and its bytes, which stay its own whatever is written or deleted meanwhile."""
         with self._lock:
             entry = self.get(bucket, key)
             return None if entry is None else (entry, entry.path.open("rb"))
+
+    def _entry(self, bucket: str, key: str) -> StoredObject | None:
+        return self.bucket(bucket).entries.get(key)
 
     def write(
         self,
@@ -175,7 +181,7 @@ class ObjectFiles:
             finish(file)
             status = os.fstat(file.fileno())
             with self._lock:
-                old = self.get(bucket, key)
+                old = self._entry(bucket, key)
                 digest = check(digest, old) or digest
                 path = self._path(bucket, key)
                 entry = StoredObject(key, path, status.st_size, status.st_mtime_ns, headers or {}, tags or {}, digest)
@@ -193,7 +199,7 @@ class ObjectFiles:
     def tag(self, bucket: str, key: str, tags: dict[str, str]) -> bool:
         """Give an object other tags; return whether there is such an object."""
         with self._lock:
-            entry = self.get(bucket, key)
+            entry = self._entry(bucket, key)
             if entry is None:
                 return False
             before, entry.tags = entry.tags, tags
@@ -207,7 +213,7 @@ class ObjectFiles:
     def delete(self, bucket: str, key: str) -> None:
         """Remove an object, and the directories that it leaves empty; raise NoSuchBucket."""
         with self._lock:
-            entry = self.get(bucket, key)
+            entry = self._entry(bucket, key)
             if entry is None:
                 return
             entry.path.unlink(missing_ok=True)
@@ -234,7 +240,7 @@ class ObjectFiles:
                 file.write(Sidecar.about(entry, old).to_json())
 
     def _path(self, bucket: str, key: str) -> Path:
-        if (known := self.get(bucket, key)) is not None:
+        if (known := self._entry(bucket, key)) is not None:
             return known.path
         segments = key.split("/")
         plain = all(_PLAIN_SEGMENT.fullmatch(part) and part not in (".", "..") for part in segments)

@@ -57,11 +57,16 @@ class StoredObject:
 
     @property
     def digest(self) -> Digest:
-        """ETag and checksum; read from the file if they are not known."""
+        """ETag and checksum; read from the file if they are not known, while nothing else can take its place."""
         if self.known_digest is None:
             with self.path.open("rb") as file:
                 self.known_digest = Digest.of(chunks_of(file))
         return self.known_digest
+
+    def identified(self) -> StoredObject:
+        """Return itself, with its digest known."""
+        self.known_digest = self.digest
+        return self
 
 
 class Page(NamedTuple):
