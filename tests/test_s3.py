@@ -19,6 +19,7 @@ from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 from local import BUCKET, Daemon
 
+from localmode.disk import sync_directory
 from localmode.s3.body import Body
 from localmode.s3.files import ObjectFiles
 from localmode.s3.parts import PartOperations
@@ -712,6 +713,20 @@ def test_a_file_that_a_learner_changes_is_another_object(files: ObjectFiles, tmp
     entry = ObjectFiles(tmp_path / "s3").get("abc", "key")
     assert entry is not None
     assert (entry.size, entry.headers) == (7, {})
+
+
+def test_a_write_whose_directory_is_a_file_by_the_time_of_its_answer_has_succeeded(
+    files: ObjectFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meanwhile(directory: Path) -> None:
+        monkeypatch.undo()
+        files.delete("abc", "a/b/c")
+        files.write("abc", "a", [b"2"])
+        sync_directory(directory)
+
+    monkeypatch.setattr("localmode.s3.files.sync_directory", meanwhile)
+    files.write("abc", "a/b/c", [b"1"])
+    assert [entry.key for entry in files.objects("abc")] == ["a"]
 
 
 @pytest.mark.parametrize("change", ["overwritten", "deleted"])

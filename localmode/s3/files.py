@@ -192,7 +192,7 @@ class ObjectFiles:
                 if not self._needs_sidecar(bucket, entry):
                     self._sidecar(bucket, key).unlink(missing_ok=True)
         for directory in (path.parent, *made):
-            with suppress(FileNotFoundError):  # it was deleted again, which is as durable
+            with suppress(FileNotFoundError, NotADirectoryError):  # it was deleted again, which is as durable
                 sync_directory(directory)
         return entry
 
@@ -223,7 +223,7 @@ class ObjectFiles:
             while directory not in (self._root, self._root / bucket) and not any(directory.iterdir()):
                 directory.rmdir()
                 directory = directory.parent
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, NotADirectoryError):
             sync_directory(directory)
 
     # Names
