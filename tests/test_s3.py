@@ -21,7 +21,8 @@ from local import BUCKET, Daemon
 
 from localmode.disk import sync_directory
 from localmode.s3.body import Body
-from localmode.s3.files import ObjectFiles
+from localmode.s3.buckets import BucketOperations
+from localmode.s3.files import NoSuchBucket, ObjectFiles
 from localmode.s3.parts import PartOperations
 from localmode.s3.uploads import NoSuchUpload, Upload, Uploads
 from localmode.storage import Storage
@@ -549,6 +550,38 @@ def test_completing_and_aborting_at_once_leave_the_object_or_nothing(s3: Client,
             assert "NoSuchUpload" in str(errors[0])
             assert code_of(lambda key=key: s3.get_object(Bucket=BUCKET, Key=key)) == "NoSuchKey"
         assert code_of(lambda where=where: s3.list_parts(**where)) == "NoSuchUpload"
+
+
+class Meddled(ObjectFiles):
+    """Files to which something else happens as soon as a bucket has been deleted."""
+
+    def delete_bucket(self, *arguments: Any) -> None:
+        super().delete_bucket(*arguments)
+        self.meddle()
+
+
+def test_an_upload_into_the_next_bucket_of_that_name_outlives_the_last_one(tmp_path: Path) -> None:
+    files, uploads = Meddled(tmp_path / "s3"), Uploads(tmp_path / "uploads", tmp_path)
+    old, new = Upload("abc", "key", {}, {}), Upload("abc", "key", {}, {})
+    files.create_bucket("abc")
+    uploads.create(old)
+    files.meddle = lambda: (files.create_bucket("abc"), uploads.create(new))
+    BucketOperations(files, uploads, "us-east-1").delete_bucket({"Bucket": "abc"}, Body({"wsgi.input": io.BytesIO()}))
+    assert uploads.of_bucket("abc") == [new]
+
+
+def test_an_upload_that_begins_while_its_bucket_is_deleted_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, uploads = ObjectFiles(tmp_path / "s3"), Uploads(tmp_path / "uploads", tmp_path)
+    files.create_bucket("abc")
+    create = uploads.create
+    monkeypatch.setattr(uploads, "create", lambda upload: (files.delete_bucket("abc"), create(upload)))
+    with pytest.raises(NoSuchBucket):
+        PartOperations(files, uploads).create_multipart_upload(
+            {"Bucket": "abc", "Key": "key"}, Body({"wsgi.input": io.BytesIO()})
+        )
+    assert uploads.of_bucket("abc") == []
 
 
 # Checksums

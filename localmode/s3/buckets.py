@@ -94,9 +94,12 @@ class BucketOperations:
 
     def delete_bucket(self, given: Parameters, body: Body) -> Result:
         """Remove an empty bucket, with the uploads into it that never ended."""
-        self._files.delete_bucket(given["Bucket"])
-        for upload in self._uploads.of_bucket(given["Bucket"]):
-            self._uploads.end(upload)
+
+        def forget_uploads() -> None:
+            for upload in self._uploads.of_bucket(given["Bucket"]):
+                self._uploads.end(upload)
+
+        self._files.delete_bucket(given["Bucket"], forget_uploads)
         return Result(status=204)
 
     def get_bucket_location(self, given: Parameters, body: Body) -> Result:

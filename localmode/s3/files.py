@@ -119,8 +119,11 @@ class ObjectFiles:
         with replace_atomically(self._root / ".buckets" / f"{bucket.name}.json", self.scratch) as file:
             file.write(json.dumps(document).encode())
 
-    def delete_bucket(self, name: str) -> None:
-        """Remove an empty bucket; raise NoSuchBucket or BucketNotEmpty."""
+    def delete_bucket(self, name: str, forget: Callable[[], None] = lambda: None) -> None:
+        """Remove an empty bucket; raise NoSuchBucket or BucketNotEmpty.
+
+        `forget` is called for what else there is of it, before there can be another one of the name.
+        """
         with self._lock:
             if self.bucket(name).entries:
                 raise BucketNotEmpty(name)
@@ -131,6 +134,7 @@ class ObjectFiles:
             (self._root / ".buckets" / f"{name}.json").unlink(missing_ok=True)
             sync_directory(self._root)
             del self._buckets[name]
+            forget()
 
     # Objects
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from localmode.s3.body import Body
-from localmode.s3.files import ObjectFiles
+from localmode.s3.files import NoSuchBucket, ObjectFiles
 from localmode.s3.index import Digest, StoredObject, chunks_of
 from localmode.s3.objects import WRITING, Result, source_of
 from localmode.s3.parameters import (
@@ -49,6 +49,9 @@ class PartOperations:
         self._files.bucket(given["Bucket"])
         upload = Upload(given["Bucket"], checked_key(given["Key"]), kept_headers(given), tags_in_header(given))
         self._uploads.create(upload)
+        if not self._files.has_bucket(upload.bucket):  # it has been deleted, and did not know of this upload
+            self._uploads.end(upload)
+            raise NoSuchBucket(upload.bucket)
         return Result({"Bucket": upload.bucket, "Key": upload.key, "UploadId": upload.identity})
 
     def upload_part(self, given: Parameters, body: Body) -> Result:
