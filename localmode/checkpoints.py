@@ -46,14 +46,16 @@ class Mirror:
     def restore(self, check: Callable[[], None]) -> int:
         """Copy what S3 holds into the directory; return the number of files. `check` may raise to end it."""
         self._directory.mkdir(parents=True, exist_ok=True)
-        objects = self._storage.objects(self._bucket, self._prefix)
-        for entry in objects:
+        for entry in self._storage.objects(self._bucket, self._prefix):
             check()
-            target = copy_into(self._directory, entry.key[len(self._prefix) :], entry.path)
+            try:
+                target = copy_into(self._directory, entry.key[len(self._prefix) :], entry.path)
+            except FileNotFoundError:
+                continue  # deleted since it was listed
             if target is None:
                 continue  # the marker of an empty "directory"
             self._uploaded[target.relative_to(self._directory).as_posix()] = _version(target)
-        return len(objects)
+        return len(self._uploaded)
 
     def start(self) -> None:
         """Begin to mirror in the background."""
@@ -135,7 +137,8 @@ def _marked(marker: Path) -> Iterator[Path]:
 def copy_into(directory: Path, name: str, source: Path) -> Path | None:
     """Copy an object's content to `directory/name` and return that; None if the name is that of a directory.
 
-    Raises StorageError for a name that leads out of the directory, or that no file can have here.
+    Raises StorageError for a name that leads out of the directory, or that no file can have here; FileNotFoundError
+    for an object that has been deleted meanwhile.
     """
     target = contained(directory, name)
     if target is None:

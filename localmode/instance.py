@@ -98,7 +98,11 @@ class Instance:
             for entry in entries[first::step]:
                 check()
                 relative = entry.key[len(prefix) :].lstrip("/") or entry.key.rpartition("/")[2]
-                target = copy_into(directory, relative, entry.path)
+                try:
+                    target = copy_into(directory, relative, entry.path)
+                except FileNotFoundError as error:
+                    gone = f"Data download failed: the S3 object {entry.key!r} has been deleted meanwhile"
+                    raise StorageError(gone) from error
                 if target is not None and self._rewrite and name in _CODE_CHANNELS:
                     self._rewrite_file(target)
         if self._rewrite:

@@ -199,6 +199,17 @@ def test_restoring_brings_every_object_and_uploads_none_again(site: Site, monkey
     mirror.sync()
 
 
+def test_an_object_that_is_deleted_while_others_are_restored_is_left_out(site: Site) -> None:
+    """By another job with the same checkpoints, which has newer ones."""
+    for name in "ab":
+        site.put(f"{site.prefix}/{name}")
+    mirror = site.mirror()
+    assert mirror.restore(lambda: site.storage.delete(BUCKET, f"{site.prefix}/a")) == 1
+    assert files(site.directory) == {"b"}
+    mirror.sync()
+    assert site.objects() == {"b": "x"}
+
+
 def test_a_restored_file_that_is_deleted_is_deleted_in_s3(site: Site) -> None:
     site.put(f"{site.prefix}/a")
     mirror = site.mirror()

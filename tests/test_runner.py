@@ -13,6 +13,7 @@ import pytest
 from local import BUCKET, Pipe, Rooms, channel, ended, job_request, objects, processes_naming, put, spot_request
 
 from localmode.host import Host
+from localmode.s3.index import StoredObject
 
 SHELL = ("/bin/bash", "-c")
 PYTHON = ("python3", "-c")
@@ -267,6 +268,22 @@ def test_objects_that_would_lie_outside_their_channel_fail_the_job(rooms: Rooms,
     put(rooms, f"{name}/../x", b"A", tmp_path)
     record = rooms.run(job_request(name, InputDataConfig=[channel("train", f"{name}/")]))
     assert record.failure_reason.startswith("ClientError: The S3 object name '../x' leads out")
+
+
+def test_an_object_deleted_while_a_channel_is_downloaded_fails_the_job_and_is_named(
+    rooms: Rooms, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def delete_when_listed(bucket: str, prefix: str) -> list[StoredObject]:
+        found = listed(bucket, prefix)
+        rooms.storage.delete(bucket, f"{name}/a")
+        return found
+
+    put(rooms, f"{name}/a", b"1", tmp_path)
+    listed = rooms.storage.objects
+    monkeypatch.setattr(rooms.storage, "objects", delete_when_listed)
+    record = rooms.run(job_request(name, InputDataConfig=[channel("data", f"{name}/")]))
+    reason = f"ClientError: Data download failed: the S3 object '{name}/a' has been deleted meanwhile"
+    assert (record.status, record.failure_reason) == ("Failed", reason)
 
 
 def test_an_output_bucket_deleted_meanwhile_fails_the_job(rooms: Rooms, name: str) -> None:
