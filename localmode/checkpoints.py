@@ -11,8 +11,10 @@ names the last upload counts, and a file that one host deletes is deleted in S3.
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +25,7 @@ IGNORE = ".sagemaker-ignore"
 UPLOADING = ".sagemaker-uploading"
 UPLOADED = ".sagemaker-uploaded"
 _INTERVAL_SECONDS = 0.2  # AWS documents none
+_TICK_NANOSECONDS = 10_000_000  # of the clock that Linux before 6.13 dates changes by, at most
 
 Version = tuple[int, int, int]
 
@@ -69,6 +72,19 @@ class Mirror:
 
     def sync(self) -> None:
         """Bring S3 in line with the directory once; raise OSError or StorageError for the first file that fails."""
+        present, failures = self._upload_new()
+        if gone := self._uploaded.keys() - present:
+            # What took their place may have come after it was looked for. It goes to S3 before they are deleted there.
+            present, failures = self._upload_new()
+        for name in gone - present:
+            self._storage.delete(self._bucket, self._prefix + name)
+            del self._uploaded[name]
+            (self._directory / (name + UPLOADED)).unlink(missing_ok=True)
+        if failures:
+            raise failures[0]
+
+    def _upload_new(self) -> tuple[set[str], list[OSError | StorageError]]:
+        """Upload what is new; return the names of all files that are there, and what went wrong."""
         present = self._scan()
         failures: list[OSError | StorageError] = []
         for name, version in present.items():
@@ -77,24 +93,18 @@ class Mirror:
                     self._upload(name, version)
                 except (OSError, StorageError) as error:  # the others are worth saving nevertheless
                     failures.append(error)
-        for name in self._uploaded.keys() - present.keys():
-            self._storage.delete(self._bucket, self._prefix + name)
-            del self._uploaded[name]
-            (self._directory / (name + UPLOADED)).unlink(missing_ok=True)
-        if failures:
-            raise failures[0]
+        return set(present), failures
 
     def _scan(self) -> dict[str, Version]:
         """Return the version of every file to mirror, oldest first."""
         found = {}
-        for path in self._directory.rglob("*"):
-            if path.name.endswith((IGNORE, UPLOADING, UPLOADED)):
-                continue
-            try:
-                if path.is_file() and not path.is_symlink():
-                    found[path.relative_to(self._directory).as_posix()] = _version(path)
-            except FileNotFoundError:
-                continue  # renamed or deleted since it was listed
+        for directory, _, names in os.walk(self._directory, onerror=_unless_gone):
+            for path in (Path(directory, name) for name in names if not name.endswith((IGNORE, UPLOADING, UPLOADED))):
+                try:
+                    if path.is_file() and not path.is_symlink():
+                        found[path.relative_to(self._directory).as_posix()] = _version(path)
+                except FileNotFoundError:
+                    continue  # renamed or deleted since it was listed
         return dict(sorted(found.items(), key=lambda item: item[1][1]))
 
     def _upload(self, name: str, version: Version) -> None:
@@ -115,6 +125,7 @@ class Mirror:
     def _run(self) -> None:
         reported = ""
         while not self._stop.wait(_INTERVAL_SECONDS):
+            begun = time.time_ns()
             try:
                 self.sync()
                 reported = ""
@@ -122,6 +133,15 @@ class Mirror:
                 if str(error) != reported:  # once, not at every try
                     reported = str(error)
                     self._report(f"localmode: checkpoints could not be uploaded, trying again: {error}")
+            for name, (size, modified, inode) in self._uploaded.items():
+                if begun - _TICK_NANOSECONDS < modified < time.time_ns():  # it may have changed again at that time
+                    self._uploaded[name] = (size, 0, inode)
+
+
+def _unless_gone(error: OSError) -> None:
+    """Raise what keeps a directory from being listed, or its files would be taken for deleted ones."""
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError, PermissionError)):
+        raise error
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """The mirror between a checkpoint directory and S3, round by round, and in jobs that run."""
 
+import errno
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -99,6 +101,78 @@ def test_deleted_files_are_deleted_in_s3(site: Site) -> None:
     path.unlink()
     mirror.sync()
     assert set(site.objects()) == {"b"}
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, do: Callable[[Path], object]) -> None:
+    """Do something with the first file that the mirror looks at, after it has been listed."""
+
+    def look(path: Path) -> checkpoints.Version:
+        while once:
+            once.pop()(path)
+        return version(path)
+
+    once, version = [do], checkpoints._version
+    monkeypatch.setattr(checkpoints, "_version", look)
+
+
+def test_what_takes_the_place_of_a_file_is_in_s3_before_the_old_one_is_deleted_there(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a kill in between would leave no checkpoint."""
+    mirror = site.mirror()
+    site.write("old")
+    mirror.sync()
+    meanwhile(monkeypatch, lambda old: (site.write("new"), old.unlink()))
+    delete, held = site.storage.delete, []
+    monkeypatch.setattr(site.storage, "delete", lambda *key: (held.append(set(site.objects())), delete(*key)))
+    mirror.sync()
+    assert (held, set(site.objects())) == ([{"old", "new"}], {"new"})
+
+
+def test_a_directory_that_disappears_while_it_is_listed_is_no_error(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two"):
+        site.write(f"{name}/file")
+    meanwhile(monkeypatch, lambda file: shutil.rmtree(site.directory / ({"one", "two"} - {file.parent.name}).pop()))
+    site.mirror().sync()
+    (left,) = site.directory.iterdir()
+    assert set(site.objects()) == {f"{left.name}/file"}
+
+
+def test_a_directory_that_cannot_be_listed_is_not_taken_for_an_empty_one(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    mirror = site.mirror()
+    site.write("a")
+    mirror.sync()
+    with monkeypatch.context() as busy, pytest.raises(OSError, match="Too many open files"):
+        busy.setattr(os, "scandir", refuse)
+        mirror.sync()
+    assert set(site.objects()) == {"a"}
+
+
+def test_a_file_changed_twice_within_a_tick_of_the_clock_is_uploaded_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its second change has the time of the first, which older kernels take from a clock that ticks rarely."""
+    monkeypatch.setattr(checkpoints, "_TICK_NANOSECONDS", int(SOON * 1e9))
+    mirror = site.mirror()
+    path = site.write("a", "1")
+    moment = path.stat().st_mtime_ns
+    rounds = iter([False, True])
+    monkeypatch.setattr(mirror._stop, "wait", lambda _: next(rounds))
+    mirror._run()
+    path.write_text("2")
+    os.utime(path, ns=(moment, moment))
+    mirror.sync()
+    assert site.objects() == {"a": "2"}
+    path.unlink()
+    mirror.sync()
+    assert site.objects() == {}
 
 
 def test_objects_put_into_s3_later_are_neither_pulled_nor_deleted(site: Site) -> None:
