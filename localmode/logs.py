@@ -104,37 +104,43 @@ class LogStream:
             self.latest = max(self.latest, int(time.time() * 1000))  # the clock may have been set back
             events = [{"timestamp": self.latest, "message": line} for line in lines if line]
             append_lines(self._path, events)
+            done = 0
             for batch in _batches(events):
-                self.publish(batch)
+                if self.publish(batch) and not self._path.exists():  # deleted together with the stream
+                    append_lines(self._path, events[done:])
+                done += len(batch)
 
     def create(self) -> None:
         """Create the stream in CloudWatch Logs, and its group, where they are not there."""
-        for operation, names in (
-            ("CreateLogGroup", {"logGroupName": self._group}),
-            ("CreateLogStream", {"logGroupName": self._group, "logStreamName": self.name}),
-        ):
-            try:
-                self._services.logs(operation, **names)
-            except RuntimeError as error:
-                if "ResourceAlreadyExists" not in str(error):
-                    raise
+        if not (self._call("CreateLogGroup") and self._call("CreateLogStream", logStreamName=self.name)):
+            self.create()  # a client has deleted the group in between
 
-    def publish(self, events: list[dict[str, Any]]) -> None:
-        """Hand events to CloudWatch Logs, also where a client has deleted the stream."""
-        request = {"logGroupName": self._group, "logStreamName": self.name, "logEvents": events}
+    def publish(self, events: list[dict[str, Any]]) -> bool:
+        """Hand events to CloudWatch Logs; return whether for that the stream had to be created anew."""
+        anew = False
+        while not self._call("PutLogEvents", logStreamName=self.name, logEvents=events):
+            anew = True
+            self.create()  # which waits for the end of the deletion
+        return anew
+
+    def _call(self, operation: str, **request: Any) -> bool:
+        """Call an operation on the group; return False if that, or the stream, is not there."""
         try:
-            self._services.logs("PutLogEvents", **request)
+            self._services.logs(operation, logGroupName=self._group, **request)
         except RuntimeError as error:
-            if "ResourceNotFound" not in str(error):
+            if "ResourceNotFound" in str(error):
+                return False
+            if "ResourceAlreadyExists" not in str(error):
                 raise
-            self.create()
-            self._services.logs("PutLogEvents", **request)
+        return True
 
     def last_lines(self, count: int) -> list[str]:
         """Return the last lines written; none where a client has deleted the log."""
-        if not self._path.exists():
+        try:
+            content = self._path.read_bytes()
+        except FileNotFoundError:
             return []
-        return [json.loads(line)["message"] for line in self._path.read_bytes().splitlines()[-count:]]
+        return [json.loads(line)["message"] for line in content.splitlines()[-count:]]
 
 
 class Lines:

@@ -3,11 +3,15 @@
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 from local import Daemon, Pipe, Rooms, ended, job_request
+
+from localmode.disk import append_lines
+from localmode.logs import Logs
 
 Make = Callable[..., Daemon]
 GROUP = "/aws/sagemaker/TrainingJobs"
@@ -169,6 +173,44 @@ def test_a_job_whose_log_is_deleted_goes_on_and_its_log_begins_anew(
     record = ended(job)
     assert record.status == "Completed"
     assert rooms.log(record) == ["after"]
+
+
+@pytest.mark.parametrize(
+    ("moments", "kept"),
+    [
+        (["written"], 0),
+        (["written", "CreateLogGroup"], 0),
+        (["written", "CreateLogStream"], 0),
+        (["PutLogEvents"], 1000),  # the first batch
+    ],
+)
+def test_lines_that_meet_a_deletion_are_in_the_log_and_on_disk(
+    rooms: Rooms, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moments: list[str], kept: int
+) -> None:
+    """`kept` is the first of them that is written to CloudWatch Logs after the last deletion."""
+
+    def delete_after(moment: str) -> None:
+        if left and left[0] == moment:
+            left.pop(0)
+            call("DeleteLogGroup", logGroupName=group)
+
+    def watched_append(*arguments: Any) -> None:
+        append_lines(*arguments)
+        delete_after("written")
+
+    def watched_call(operation: str, **request: Any) -> dict[str, Any]:
+        answer = call(operation, **request)
+        delete_after(operation)
+        return answer
+
+    group, left, call = f"group-of-{name}", list(moments), rooms.services.logs
+    stream, lines = Logs(tmp_path / "logs", rooms.services, group).stream(name), [str(number) for number in range(1500)]
+    monkeypatch.setattr("localmode.logs.append_lines", watched_append)
+    monkeypatch.setattr(rooms.services, "logs", watched_call)
+    stream.write(lines)
+    where = {"logGroupName": group, "logStreamName": name, "startFromHead": True}
+    assert [event["message"] for event in call("GetLogEvents", **where)["events"]] == lines[kept:]
+    assert (left, stream.last_lines(2000)) == ([], lines[kept:])
 
 
 def wait_for_lines(rooms: Rooms, stream: dict[str, str], count: int) -> None:
