@@ -127,7 +127,9 @@ class ModelServer:
             process = self._process
         if process is not None:
             self._kill(process)
-        for thread in self._threads:
+        with self._lock:
+            threads = self._threads
+        for thread in threads:
             thread.join()
 
     def _launch(self) -> subprocess.Popen[bytes]:
@@ -167,14 +169,14 @@ class ModelServer:
         timer.daemon = True
         timer.start()
         assert process.stdout is not None
-        answer = process.stdout.readline()
+        try:
+            answer = dict(json.loads(process.stdout.readline()))
+        except ValueError:  # no JSON; or the server has been stopped, and the pipe is closed
+            answer = {"error": "the model server ended without a word; its log says more"}
         timer.cancel()
         if late.is_set():
             return {"error": f"it passed no health check within {self._startup_seconds:.0f} seconds of its start"}
-        try:
-            return dict(json.loads(answer))
-        except ValueError:
-            return {"error": "the model server ended without a word; its log says more"}
+        return answer
 
     def _keep_pinging(self) -> None:
         """End a process that has not answered for too long; then `_keep_running` starts another one."""
@@ -223,8 +225,9 @@ class ModelServer:
 
     def _in_thread(self, function: Callable[..., None], *arguments: object) -> None:
         thread = threading.Thread(target=function, args=arguments, daemon=True, name=f"serving {self._directory}")
-        self._threads = [*(each for each in self._threads if each.is_alive()), thread]
-        thread.start()
+        with self._lock:  # whoever stops the server joins threads that have begun
+            thread.start()
+            self._threads = [*(each for each in self._threads if each.is_alive()), thread]
 
 
 def _ping(running: _Running) -> bool:

@@ -5,8 +5,9 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Any
 
 import pytest
 from local import SOON, processes_naming
@@ -265,3 +266,35 @@ def test_stopping_while_it_starts_leaves_nothing(server: ModelServer) -> None:
         server.stop()
     assert isinstance(start.exception(), ModelServerError | None)
     assert not server.answers or server._stopping.is_set()
+
+
+def test_a_server_that_is_stopped_before_it_is_listened_to_says_so(
+    server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def listen_late(process: Any) -> dict[str, str]:
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(server.stop).result()
+        return listen(process)
+
+    listen = server._wait_until_ready
+    monkeypatch.setattr(server, "_wait_until_ready", listen_late)
+    with pytest.raises(ModelServerError, match="without a word"):
+        server.start()
+
+
+def test_a_server_that_is_stopped_while_its_threads_begin_ends_with_them(
+    server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopping = []
+
+    def begin_late(thread: threading.Thread) -> None:
+        if thread._target == server._keep_running:
+            stopping.append(pool.submit(server.stop))
+            wait(stopping, 0.3)
+        begin(thread)
+
+    begin = threading.Thread.start
+    with ThreadPoolExecutor(1) as pool:
+        monkeypatch.setattr(threading.Thread, "start", begin_late)
+        server.start()
+        assert [each.result() for each in stopping] == [None]
