@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import boto3
+from botocore.exceptions import ClientError
 
 _IN_PROGRESS = ("Creating", "Updating", "SystemUpdating", "RollingBack")
 
@@ -25,18 +26,31 @@ def unfinished_jobs(prefix: str) -> list[str]:
 
 
 def delete_what_costs(prefix: str) -> None:
-    """Stop the training jobs and delete the endpoints whose names begin with the prefix, and say so."""
+    """Stop the training jobs and delete the endpoints whose names begin with the prefix, and say so.
+
+    Raises ClientError, after all others, for one that is refused and still there.
+    """
     sagemaker = boto3.client("sagemaker")
     running, jobs = endpoints(prefix), unfinished_jobs(prefix)
+    refused: dict[str, ClientError] = {}
     for name in jobs:
-        sagemaker.stop_training_job(TrainingJobName=name)
-        print(f"stopped: training job {name}")
+        try:
+            sagemaker.stop_training_job(TrainingJobName=name)
+            print(f"stopped: training job {name}")
+        except ClientError as error:
+            refused[name] = error
     for name in running:
-        _wait_until_settled(name)
-        sagemaker.delete_endpoint(EndpointName=name)
-        print(f"deleted: endpoint {name}")
+        try:
+            _wait_until_settled(name)
+            sagemaker.delete_endpoint(EndpointName=name)
+            print(f"deleted: endpoint {name}")
+        except ClientError as error:
+            refused[name] = error
     if not running and not jobs:
         print("nothing was left that costs money by the hour")
+    for name in [*endpoints(prefix), *unfinished_jobs(prefix)] if refused else []:
+        if name in refused:  # and not since it was over, or deleted by another process, when its turn came
+            raise refused[name]
 
 
 def list_what_remains(prefix: str, bucket: str) -> None:

@@ -169,3 +169,30 @@ def test_what_costs_is_deleted_and_what_remains_is_counted(
     assert cleanup.unfinished_jobs(f"{name}x") == [other]
     sagemaker.stop_training_job(TrainingJobName=other)
     progress.follow(other, poll_seconds=0.1)
+
+
+def test_a_job_that_ends_before_it_can_be_stopped_keeps_no_other_running(
+    at_daemon: Daemon, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    over, running = f"{name}-a", f"{name}-b"
+    at_daemon.sagemaker.create_training_job(**job_request(over))
+    at_daemon.sagemaker.create_training_job(**job_request(running, *SHELL, "sleep 600"))
+    at_daemon.finished(over)
+    listings = iter([[over, running], []])  # of before it ended, and of afterwards
+    monkeypatch.setattr(cleanup, "unfinished_jobs", lambda _: next(listings))
+    monkeypatch.setattr(cleanup, "endpoints", lambda _: [])
+    cleanup.delete_what_costs(name)
+    assert capsys.readouterr().out == f"stopped: training job {running}\n"
+    assert at_daemon.finished(running)["TrainingJobStatus"] == "Stopped"
+
+
+def test_what_cannot_be_deleted_is_an_error_after_all_else_is_deleted(
+    at_daemon: Daemon, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AWS refuses to delete an endpoint that is being created, say."""
+    running = f"{name}-job"
+    at_daemon.sagemaker.create_training_job(**job_request(running, *SHELL, "sleep 600"))
+    monkeypatch.setattr(cleanup, "endpoints", lambda prefix: [f"{prefix}-stays"])
+    with pytest.raises(ClientError, match="Could not find endpoint"):
+        cleanup.delete_what_costs(name)
+    assert at_daemon.finished(running)["TrainingJobStatus"] == "Stopped"
