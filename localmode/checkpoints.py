@@ -76,12 +76,12 @@ class Mirror:
         if gone := self._uploaded.keys() - present:
             # What took their place may have come after it was looked for. It goes to S3 before they are deleted there.
             present, failures = self._upload_new()
+        if failures:  # and delete nothing: the next instance would miss what has no successor in S3
+            raise failures[0]
         for name in gone - present:
             self._storage.delete(self._bucket, self._prefix + name)
             del self._uploaded[name]
             (self._directory / (name + UPLOADED)).unlink(missing_ok=True)
-        if failures:
-            raise failures[0]
 
     def _upload_new(self) -> tuple[set[str], list[OSError | StorageError]]:
         """Upload what is new; return the names of all files that are there, and what went wrong."""
@@ -140,7 +140,7 @@ class Mirror:
 
 def _unless_gone(error: OSError) -> None:
     """Raise what keeps a directory from being listed, or its files would be taken for deleted ones."""
-    if not isinstance(error, (FileNotFoundError, NotADirectoryError, PermissionError)):
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
         raise error
 
 

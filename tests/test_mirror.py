@@ -140,16 +140,17 @@ def test_a_directory_that_disappears_while_it_is_listed_is_no_error(
     assert set(site.objects()) == {f"{left.name}/file"}
 
 
+@pytest.mark.parametrize("reason", [errno.EMFILE, errno.EACCES])
 def test_a_directory_that_cannot_be_listed_is_not_taken_for_an_empty_one(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: Site, monkeypatch: pytest.MonkeyPatch, reason: int
 ) -> None:
     def refuse(*_: object) -> None:
-        raise OSError(errno.EMFILE, "Too many open files")
+        raise OSError(reason, os.strerror(reason))
 
     mirror = site.mirror()
     site.write("a")
     mirror.sync()
-    with monkeypatch.context() as busy, pytest.raises(OSError, match="Too many open files"):
+    with monkeypatch.context() as busy, pytest.raises(OSError, match=os.strerror(reason)):
         busy.setattr(os, "scandir", refuse)
         mirror.sync()
     assert set(site.objects()) == {"a"}
@@ -386,6 +387,25 @@ def test_a_file_that_fails_holds_up_no_other(site: Site, monkeypatch: pytest.Mon
     with pytest.raises(PermissionError, match="first"):
         site.mirror().sync()
     assert site.objects() == {"good": "x"}
+
+
+def test_nothing_is_deleted_before_its_successor_is_there(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    mirror = site.mirror()
+    old = site.write("old")
+    mirror.sync()
+    old.unlink()
+    site.write("new")
+
+    def refuse(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(site.storage, "put_file", refuse)
+        with pytest.raises(OSError, match="No space"):
+            mirror.sync()
+        assert site.objects() == {"old": "x"}
+    mirror.sync()
+    assert site.objects() == {"new": "x"}
 
 
 def test_a_name_without_room_for_a_marker_is_reported_and_no_failure(site: Site) -> None:
