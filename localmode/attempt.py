@@ -159,6 +159,8 @@ class Attempt(threading.Thread):
         with self._machine.addresses.lent(len(self.hosts)) as addresses:
             try:
                 self.job.on_training(self._number)  # before a container says or does anything
+                for host in self.hosts:
+                    host.make_ready()
                 with self._lock:  # an order that comes now finds the containers
                     self._check()
                     names = {host.name: address for host, address in zip(self.hosts, addresses, strict=True)}

@@ -122,6 +122,7 @@ class Host:
         self.name = self.instance.host
         self.exit_code = 0  # of its container, once that has ended
         self._machine, self._job = machine, job
+        self._environment: dict[str, str] = {}
         self._container: subprocess.Popen[bytes] | None = None
         # https://docs.aws.amazon.com/sagemaker/latest/dg/logging-cloudwatch.html names streams so
         self._stream_name = f"{job.record.name}/{self.name}-{int(job.record.created)}"
@@ -142,15 +143,18 @@ class Host:
         self.instance.write_config()
         check()
 
+    def make_ready(self) -> None:
+        """Do what takes a while before the container can start."""
+        self._stream = self._machine.logs.stream(self._stream_name)
+        self._environment = self.instance.environment(self._machine.aws)
+
     def start(self, addresses: dict[str, str]) -> None:
         """Start the container. `addresses` are those of all hosts, by name."""
-        self._stream = self._machine.logs.stream(self._stream_name)
-        command, environment = self.instance.command(), self.instance.environment(self._machine.aws)
         self._container = spawn(
             self.instance.root,
             self.instance.opt_ml,
-            command,
-            environment,
+            self.instance.command(),
+            self._environment,
             self._machine.runner,
             addresses,
             self.instance.image,

@@ -7,12 +7,14 @@ import sys
 import tarfile
 import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
-from local import BUCKET, Pipe, Rooms, channel, ended, job_request, objects, processes_naming, put, spot_request
+from local import BUCKET, SOON, Pipe, Rooms, channel, ended, job_request, objects, processes_naming, put, spot_request
 
 from localmode.host import Host
+from localmode.logs import LogStream
 from localmode.s3.index import StoredObject
 
 SHELL = ("/bin/bash", "-c")
@@ -460,6 +462,28 @@ def test_a_job_can_be_stopped_from_its_first_moment_on(rooms: Rooms, name: str, 
             )
     job.stop()
     assert ended(job).secondary_status == "Stopped"
+
+
+def test_a_stop_does_not_wait_for_a_container_that_is_being_prepared(
+    rooms: Rooms, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Meanwhile nobody could have the job described."""
+
+    def open_slowly(name: str) -> LogStream:
+        opening.set()
+        assert go_on.wait(SOON)
+        return stream(name)
+
+    opening, go_on, stream = threading.Event(), threading.Event(), rooms.logs.stream
+    monkeypatch.setattr(rooms.logs, "stream", open_slowly)
+    job = rooms.create(job_request(name, "sleep", "600"))
+    assert opening.wait(SOON)
+    with ThreadPoolExecutor(1) as pool:
+        stopping = pool.submit(rooms.jobs.stop, job)
+        done, _ = wait([stopping], 1.0)
+        go_on.set()
+    assert done == {stopping}
+    assert ended(job).status == "Stopped"
 
 
 def test_an_interruption_while_the_model_is_uploaded_starts_the_job_again(
