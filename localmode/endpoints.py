@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -225,11 +226,11 @@ class Endpoints:
         endpoint.settled.wait()
         with self.lock:
             del self._endpoints[name]
-            self._sweep()
             try:
                 self._journal.delete(name)
             except OSError:  # the next daemon finds it `Deleting` and forgets it
                 _log.exception("endpoint %s could not be deleted from the journal", name)
+        self._sweep()
 
     def _save(self, record: Record) -> None:
         self._journal.save(record["EndpointName"], record)
@@ -247,7 +248,9 @@ class Endpoints:
                 for name, record in records
                 for each in (record, record.get("Update", record))
             }
-            self._hosting.sweep(kept)
+            removable = self._hosting.set_aside(kept)
+        for path in removable:  # which may take a while
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _in_progress(record: Record) -> ApiError:

@@ -9,6 +9,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from localmode.fleet import Fleet, Specification
@@ -44,6 +45,7 @@ class Hosting:
         self._models.mkdir(exist_ok=True)
         self._temporary = settings.home / "tmp"
         shutil.rmtree(self._temporary, ignore_errors=True)  # what a killed daemon's servers left
+        self._temporary.mkdir(exist_ok=True)
         self._logs_root = settings.home / "logs" / "endpoints"
         self._logs_root.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
@@ -56,14 +58,17 @@ class Hosting:
         """Return a fleet, not yet started, for an endpoint; `generation` tells it from the endpoint's others."""
         return Fleet(variants, lambda variant: self._server(name, generation, variant), self._chance)
 
-    def sweep(self, kept: set[tuple[str, str]]) -> None:
-        """Remove the models of all endpoints and generations but these."""
-        for endpoint in self._models.iterdir():
-            for generation in endpoint.iterdir():
-                if (endpoint.name, generation.name) not in kept:
-                    shutil.rmtree(generation, ignore_errors=True)
-            if endpoint.name not in {name for name, _ in kept}:
-                shutil.rmtree(endpoint, ignore_errors=True)
+    def set_aside(self, kept: set[tuple[str, str]]) -> list[Path]:
+        """Put the models of all endpoints and generations but these where nobody looks; return what can be removed."""
+        found = [
+            *(path for path in self._models.iterdir() if path.name not in {name for name, _ in kept}),
+            *(path for path in self._models.glob("*/*") if (path.parent.name, path.name) not in kept),
+        ]
+        aside = []
+        for path in found:
+            with suppress(OSError):  # it went with its directory, or the disk refuses: then it stays until another time
+                aside.append(path.rename(self._temporary / secrets.token_hex(4)))
+        return aside
 
     def _server(self, name: str, generation: str, variant: Specification) -> ModelServer:
         directory = self._models / name / generation / variant["VariantName"]

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import random
+import shutil
 import signal
 import tarfile
 import threading
@@ -12,7 +13,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -660,6 +661,27 @@ def test_an_endpoint_deleted_while_its_servers_start_again_is_gone_when_they_hav
     assert (len(deleting), these.get(name)) == (1, None)
     assert these.create(record(name))
     assert settled(these, name)["EndpointStatus"] == "InService"
+
+
+def test_while_the_files_of_an_endpoint_are_removed_others_answer(
+    these: Endpoints, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def remove_slowly(path: Path, **options: Any) -> None:
+        removing.set()
+        assert go_on.wait(SOON)
+        rmtree(path, **options)
+
+    removing, go_on, rmtree = threading.Event(), threading.Event(), shutil.rmtree
+    these.create(record(name))
+    settled(these, name)
+    monkeypatch.setattr(shutil, "rmtree", remove_slowly)
+    these.delete(name)
+    assert removing.wait(SOON)
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(these.get, name)
+        done, _ = wait([asking], 1.0)
+        go_on.set()
+    assert done == {asking}
 
 
 def test_an_endpoint_that_was_being_deleted_is_gone_after_a_restart(
