@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from localmode import endpoint_operations, training_operations
+from localmode import endpoint_operations, model_operations, training_operations
 from localmode.operations import OPERATIONS, Request, SageMaker, Tags, check_tags, operation
 from localmode.shapes import ApiError
 
-__all__ = ["OPERATIONS", "SageMaker", "endpoint_operations", "training_operations"]
+__all__ = ["OPERATIONS", "SageMaker", "endpoint_operations", "model_operations", "training_operations"]
 
 
 @operation

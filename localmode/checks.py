@@ -48,7 +48,7 @@ def check_training_job(request: Request, storage: Storage, settings: Settings, r
     """Raise ApiError for a request that fits its shape and yet cannot be carried out, at least by this runner."""
     for path in _UNSUPPORTED:
         if _look_up(request, path):
-            raise _refusal(path)
+            raise refusal(path)
     for member in ("algorithmSpecification", "resourceConfig"):  # optional in the model, for serverless jobs
         if member[0].upper() + member[1:] not in request:
             fault = f"Value null at '{member}' failed to satisfy constraint: Member must not be null"
@@ -58,14 +58,14 @@ def check_training_job(request: Request, storage: Storage, settings: Settings, r
     if bool(algorithm.get("TrainingImage")) == bool(algorithm.get("AlgorithmName")):
         raise ApiError("ValidationException", "Specify either TrainingImage or AlgorithmName, not both or none")
     if runner == "docker" and algorithm.get("AlgorithmName"):
-        raise _refusal("AlgorithmName with the docker runner, which takes a TrainingImage")
+        raise refusal("AlgorithmName with the docker runner, which takes a TrainingImage")
     if algorithm.get("TrainingInputMode", "File") != "File":
-        raise _refusal(f"TrainingInputMode {algorithm['TrainingInputMode']}")
+        raise refusal(f"TrainingInputMode {algorithm['TrainingInputMode']}")
     count = request["ResourceConfig"].get("InstanceCount", 1)
     if count < 1:
         raise ApiError("ValidationException", "A training job needs an InstanceCount of at least 1")
-    if refusal := too_many(count, runner):
-        raise ApiError("ValidationException", refusal)
+    if reason := too_many(count, runner):
+        raise ApiError("ValidationException", reason)
     _check_times(request)
     _check_storage(request, storage, settings)
 
@@ -91,8 +91,16 @@ def _check_metrics(definitions: list[dict[str, str]]) -> None:
             raise ApiError("ValidationException", message) from error
 
 
-def _refusal(feature: str) -> ApiError:
+def refusal(feature: str) -> ApiError:
+    """Return the error for what localmode does not do, which is never ignored."""
     return ApiError("ValidationException", f"localmode does not do this: {feature}. On AWS it would be accepted.")
+
+
+def refuse(members: tuple[str, ...], value: Request) -> None:
+    """Raise ApiError if a structure has one of these members, and it is not false or empty."""
+    for member in members:
+        if value.get(member):
+            raise refusal(member)
 
 
 def _look_up(request: Request, path: str) -> Any:
@@ -143,17 +151,17 @@ def _check_storage(request: Request, storage: Storage, settings: Settings) -> No
         _check_bucket(checkpoints["S3Uri"], "CheckpointConfig.S3Uri", storage)
         local_path = checkpoints.get("LocalPath", f"{OPT_ML}/checkpoints")
         if not local_path.startswith(f"{OPT_ML}/") or ".." in local_path.split("/"):
-            raise _refusal(f"a CheckpointConfig.LocalPath outside {OPT_ML} ({local_path})")
+            raise refusal(f"a CheckpointConfig.LocalPath outside {OPT_ML} ({local_path})")
 
 
 def _check_channel(channel: Request, storage: Storage, settings: Settings) -> None:
     name = channel["ChannelName"]
     for path in _UNSUPPORTED_OF_CHANNELS:
         if _look_up(channel, path):
-            raise _refusal(f"{path} (channel {name})")
+            raise refusal(f"{path} (channel {name})")
     source = channel["DataSource"].get("S3DataSource")
     if source is None:
-        raise _refusal(f"a file system data source (channel {name})")
+        raise refusal(f"a file system data source (channel {name})")
     if name in (".", ".."):  # the pattern of the API would allow them
         raise ApiError("ValidationException", f"A channel cannot be called {name!r}: it is a directory's name")
     for member, accepted in (
@@ -163,7 +171,7 @@ def _check_channel(channel: Request, storage: Storage, settings: Settings) -> No
         (channel.get("RecordWrapperType", "None"), "None"),
     ):
         if member != accepted:
-            raise _refusal(f"{member} (channel {name})")
+            raise refusal(f"{member} (channel {name})")
     uri = source["S3Uri"]
     try:
         found = storage.objects(*parse_uri(uri))

@@ -183,3 +183,9 @@ def _position(token: str, kind: type) -> tuple[Any, str]:
         return kind(value), name
     except (ValueError, TypeError) as error:
         raise ApiError("ValidationException", f"Invalid NextToken {token!r}") from error
+
+
+def listed(request: Request, kind: str, entries: list[Request], *more: str) -> Request:
+    """Return a page of summaries: name, ARN, time of creation, and `more` members of each entry."""
+    members = (f"{kind}Name", f"{kind}Arn", "CreationTime", *more)
+    return page(request, [{member: entry[member] for member in members} for entry in entries], f"{kind}s", kind)
