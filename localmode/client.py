@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from localmode.settings import LocalModeError, Settings, default_home, from_environment
-from localmode.state import claim, is_home, is_running, read_state, remove_run_directory, wait_until_gone
+from localmode.state import claim, is_home, is_in_place, is_running, read_state, remove_run_directory, wait_until_gone
 
 _MISLEADING = (  # they would lead away from the daemon
     "AWS_PROFILE",
@@ -177,14 +177,7 @@ def _one_starter(home: Path) -> Iterator[IO[str] | None]:
         return
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield lock if _is_in_place(lock, path) else None
-
-
-def _is_in_place(file: IO[str], path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
+        yield lock if is_in_place(lock.fileno(), path) else None
 
 
 def _spawn(settings: Settings, lock: IO[str]) -> None:

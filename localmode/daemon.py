@@ -24,10 +24,11 @@ from localmode.runner import LocalInstances
 from localmode.server import Application, Command, bind, serve_on
 from localmode.services import Services
 from localmode.settings import LocalModeError, Settings
-from localmode.state import STATE_FILE, is_running, read_state, take_lock
+from localmode.state import STATE_FILE, holds, is_running, read_state, take_lock
 from localmode.storage import Storage
 
 _log = logging.getLogger(__name__)
+_LOOK_SECONDS = 1.0  # how long a daemon outlives its state directory
 
 
 class Daemon:
@@ -85,8 +86,8 @@ class Daemon:
             "AWS_REGION": self._settings.region,
         }
 
-    def run(self) -> None:
-        """Write down where to find it, and serve until it is told to stop."""
+    def run(self, lock: int) -> None:
+        """Write down where to find it, and serve until it is told to stop, or somebody deletes its state directory."""
         state = {
             "pid": os.getpid(),
             "port": self.port,
@@ -104,11 +105,19 @@ class Daemon:
         with suppress(BrokenPipeError):  # whoever started it may have been killed
             os.write(sys.stdout.fileno(), b"ready\n")
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # until here it was the lock of those who start a daemon
+        threading.Thread(target=self._watch, args=[lock], name="state directory", daemon=True).start()
         try:
             self._server.serve_forever(poll_interval=0.1)
         finally:
             self._jobs.close()
             self._endpoints.close()
+
+    def _watch(self, lock: int) -> None:
+        """End without a state directory: nobody can find this daemon any more, and nothing can be kept."""
+        while holds(lock, self._settings.home):
+            time.sleep(_LOOK_SECONDS)
+        _log.error("%s has been deleted", self._settings.home)
+        self._shut_down()
 
     def _journal(self, name: str) -> Journal:
         return Journal(self._settings.home / name, self._scratch)
@@ -157,11 +166,11 @@ def main(settings: Settings) -> int:
     if is_running(settings.home):
         print(f"a daemon is running over {settings.home} already", flush=True)
         return 1
-    take_lock(settings.home)
+    lock = take_lock(settings.home)
     try:
         daemon = Daemon(settings)
     except (LocalModeError, OSError) as error:
         print(error, flush=True)
         return 1
-    daemon.run()
+    daemon.run(lock)
     return 0

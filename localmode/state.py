@@ -60,9 +60,24 @@ def remove_run_directory(home: Path) -> None:
     shutil.rmtree(run, ignore_errors=True)
 
 
-def take_lock(home: Path) -> None:
-    """Take the lock that a daemon holds until its process has ended; wait for those who only look."""
-    fcntl.flock(os.open(home / _LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600), fcntl.LOCK_EX)
+def take_lock(home: Path) -> int:
+    """Take the lock that a daemon holds until its process has ended; wait for those who only look. Return its file."""
+    lock = os.open(home / _LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
+
+
+def holds(lock: int, home: Path) -> bool:
+    """Tell whether a lock is that of a state directory; it is not once somebody has deleted the directory."""
+    return is_in_place(lock, home / _LOCK_FILE)
+
+
+def is_in_place(file: int, path: Path) -> bool:
+    """Tell whether an open file is still the one of this path."""
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def is_running(home: Path) -> bool:

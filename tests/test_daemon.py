@@ -144,6 +144,20 @@ def test_a_start_while_another_process_deletes_the_state_comes_after_it(
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
 
 
+def test_a_daemon_whose_state_directory_is_deleted_ends_with_all_that_it_runs(new_daemon: Make, pipe: Pipe) -> None:
+    daemon = new_daemon().start()
+    daemon.sagemaker.create_training_job(**job_request("mine", "/bin/sh", "-c", f"echo up > {pipe}; sleep 600"))
+    pipe.line()
+    numbers = [daemon.pid, *(int(found.partition(":")[0]) for found in processes_naming(str(daemon.home)))]
+    descriptors = [os.pidfd_open(number) for number in numbers]
+    daemon.home.rename(daemon.home.with_name("elsewhere"))
+    for descriptor in descriptors:
+        assert select.select([descriptor], [], [], SOON)[0]
+        os.close(descriptor)
+    daemon.start()
+    assert daemon.sagemaker.list_training_jobs()["TrainingJobSummaries"] == []
+
+
 def test_the_state_directory_is_for_its_owner_alone(daemon: Daemon) -> None:
     assert daemon.home.stat().st_mode & 0o777 == 0o700
 
