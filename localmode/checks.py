@@ -46,9 +46,7 @@ _UNSUPPORTED_OF_CHANNELS = (
 
 def check_training_job(request: Request, storage: Storage, settings: Settings, runner: str) -> None:
     """Raise ApiError for a request that fits its shape and yet cannot be carried out, at least by this runner."""
-    for path in _UNSUPPORTED:
-        if _look_up(request, path):
-            raise refusal(path)
+    refuse(_UNSUPPORTED, request)
     for member in ("algorithmSpecification", "resourceConfig"):  # optional in the model, for serverless jobs
         if member[0].upper() + member[1:] not in request:
             fault = f"Value null at '{member}' failed to satisfy constraint: Member must not be null"
@@ -96,15 +94,15 @@ def refusal(feature: str) -> ApiError:
     return ApiError("ValidationException", f"localmode does not do this: {feature}. On AWS it would be accepted.")
 
 
-def refuse(members: tuple[str, ...], value: Request) -> None:
-    """Raise ApiError if a structure has one of these members, and it is not false or empty."""
-    for member in members:
-        if value.get(member):
-            raise refusal(member)
+def refuse(paths: tuple[str, ...], structure: Request, whose: str = "") -> None:
+    """Raise ApiError if something stands at one of these paths into a structure, and it is not false or empty."""
+    for path in paths:
+        if _look_up(structure, path):
+            raise refusal(f"{path}{whose}")
 
 
-def _look_up(request: Request, path: str) -> Any:
-    value: Any = request
+def _look_up(structure: Request, path: str) -> Any:
+    value: Any = structure
     for member in path.split("."):
         value = value.get(member) if isinstance(value, dict) else None
     return value
@@ -156,9 +154,7 @@ def _check_storage(request: Request, storage: Storage, settings: Settings) -> No
 
 def _check_channel(channel: Request, storage: Storage, settings: Settings) -> None:
     name = channel["ChannelName"]
-    for path in _UNSUPPORTED_OF_CHANNELS:
-        if _look_up(channel, path):
-            raise refusal(f"{path} (channel {name})")
+    refuse(_UNSUPPORTED_OF_CHANNELS, channel, f" (channel {name})")
     source = channel["DataSource"].get("S3DataSource")
     if source is None:
         raise refusal(f"a file system data source (channel {name})")
