@@ -15,8 +15,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from localmode import client, state
-from localmode.settings import LocalModeError, default_home
+from localmode.client import commands, environment, lifecycle
+from localmode.core import home as state_directory
+from localmode.core.errors import LocalModeError
+from localmode.core.settings import default_home
 
 __all__ = ["LocalModeError", "interrupt", "is_running", "set_spot_capacity", "start", "status", "stop"]
 
@@ -28,24 +30,24 @@ def start(home: str | Path | None = None, runner: str | None = None) -> None:
     `namespace`, `rewrite`, `docker` and `auto` (default: LOCALMODE_RUNNER, else `auto`). Clients made before this
     call keep talking to where they did. Raises LocalModeError where no daemon can be started.
     """
-    settings = client.settings_for(home, runner)
-    client.ensure_daemon(settings)
-    client.point_here(settings.home)
+    settings = lifecycle.settings_for(home, runner)
+    lifecycle.ensure_daemon(settings)
+    environment.point_here(settings.home)
 
 
 def stop(home: str | Path | None = None) -> None:
     """Stop the daemon, its training jobs and its endpoints; what it acknowledged stays on disk."""
-    client.stop(_home(home))
+    lifecycle.stop(_home(home))
 
 
 def is_running(home: str | Path | None = None) -> bool:
     """Tell whether a daemon runs over the state directory."""
-    return state.is_running(_home(home))
+    return state_directory.is_running(_home(home))
 
 
 def status(home: str | Path | None = None) -> dict[str, Any]:
     """Return what the daemon is doing: its address, runner, unfinished jobs, endpoints, Spot capacity."""
-    return client.command(_home(home), "status")
+    return commands.command(_home(home), "status")
 
 
 def interrupt(training_job_name: str, outage: float = 0.0, home: str | Path | None = None) -> None:
@@ -55,7 +57,7 @@ def interrupt(training_job_name: str, outage: float = 0.0, home: str | Path | No
     job is then Interrupted for `outage` seconds before it gets an instance again. Raises LocalModeError for a job
     that does not exist, does not use Spot or has no instance at the moment.
     """
-    client.command(_home(home), "interrupt", training_job_name=training_job_name, outage=outage)
+    commands.command(_home(home), "interrupt", training_job_name=training_job_name, outage=outage)
 
 
 def set_spot_capacity(available: bool, home: str | Path | None = None) -> None:
@@ -63,7 +65,7 @@ def set_spot_capacity(available: bool, home: str | Path | None = None) -> None:
 
     It stays so until this is called again, also for a daemon that starts anew.
     """
-    client.command(_home(home), "spot-capacity", available=available)
+    commands.command(_home(home), "spot-capacity", available=available)
 
 
 def _home(home: str | Path | None) -> Path:

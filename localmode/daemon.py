@@ -14,18 +14,22 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from localmode.api import SageMaker
-from localmode.disk import Journal, replace_atomically
-from localmode.endpoints import Endpoints
-from localmode.hosting import Hosting
-from localmode.jobs import TrainingJobs
-from localmode.logs import Logs
-from localmode.runner import LocalInstances
-from localmode.server import Application, Command, bind, serve_on
-from localmode.services import Services
-from localmode.settings import LocalModeError, Settings
-from localmode.state import STATE_FILE, holds, is_running, read_state, take_lock
-from localmode.storage import Storage
+from localmode.api.registry import SageMaker
+from localmode.cluster.cluster import LocalInstances
+from localmode.core.durable import Journal, replace_atomically
+from localmode.core.errors import LocalModeError
+from localmode.core.home import STATE_FILE, holds, is_running, read_state, take_lock
+from localmode.core.settings import Settings
+from localmode.hosting.provisioning import Hosting
+from localmode.hosting.registry import Endpoints
+from localmode.http.app import Application, Command
+from localmode.http.server import bind, serve_on
+from localmode.s3.app import S3Application
+from localmode.s3.storage import Storage
+from localmode.s3.store.objects import ObjectStore
+from localmode.services.backend import Services
+from localmode.services.logs import Logs
+from localmode.training.scheduler import TrainingJobs
 
 _log = logging.getLogger(__name__)
 _LOOK_SECONDS = 1.0  # how long a daemon outlives its state directory
@@ -46,8 +50,10 @@ class Daemon:
         self._scratch = home / "new"
         self._scratch.mkdir(exist_ok=True)
         services = Services(settings)
-        storage = Storage(home / "s3", settings.region)
-        storage.files.create_bucket(settings.default_bucket)
+        store = ObjectStore(home / "s3")
+        store.create_bucket(settings.default_bucket)
+        storage = Storage(store)
+        s3 = S3Application(store, settings.region)
         logs = Logs(home / "logs" / "training", services)
         self._instances = LocalInstances(settings, storage, logs, self.environment())
         hosting = Hosting(settings, storage, services, self.environment())
@@ -68,7 +74,7 @@ class Daemon:
             "spot-capacity": self._set_spot_capacity,
         }
         keys = (self._access_key, self._secret_key)
-        application = Application(self.port, *keys, sagemaker, storage, services, commands, self._shut_down)
+        application = Application(self.port, *keys, sagemaker, s3, services, commands, self._shut_down)
         self._server = serve_on(self._listener, application)
 
     @property

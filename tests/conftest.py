@@ -8,13 +8,10 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+from tests.support.local import RUNNERS
 
-RUNNERS = ["namespace", "rewrite"] if sys.platform == "linux" else ["rewrite"]
-if os.environ.get("TEST_RUNNER") == "docker":  # `make test-docker`
-    RUNNERS = ["docker"]
-else:
-    collect_ignore = ["test_docker.py"]
+if "docker" not in RUNNERS:
+    collect_ignore = ["localmode/cluster/test_docker.py"]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -23,11 +20,11 @@ def nothing_left_running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
     os.environ["TMPDIR"] = str(tmp_path_factory.mktemp("tmp"))  # TensorFlow, killed, leaves files there
     yield
     if sys.platform == "linux":
-        from local import processes_naming
+        from tests.support.local import processes_naming
 
         assert processes_naming(str(tmp_path_factory.getbasetemp())) == []
     if "docker" in RUNNERS:
-        from local import containers
+        from tests.support.local import containers
 
         assert containers(str(tmp_path_factory.getbasetemp())) == []
 
@@ -42,7 +39,7 @@ def name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Daemon"]:  # noqa: F821
     """One daemon for all tests that leave it running."""
-    from local import Daemon
+    from tests.support.local import Daemon
 
     daemon = Daemon(tmp_path_factory.mktemp("daemon") / "home").start()
     yield daemon
@@ -66,7 +63,7 @@ def at_daemon(daemon: "Daemon", monkeypatch: pytest.MonkeyPatch) -> Iterator["Da
 @pytest.fixture
 def new_daemon(tmp_path: Path) -> Iterator[Callable[..., "Daemon"]]:  # noqa: F821
     """Make daemons (not yet started) that the test may kill."""
-    from local import Daemon
+    from tests.support.local import Daemon
 
     made: list[Daemon] = []
 
@@ -82,17 +79,17 @@ def new_daemon(tmp_path: Path) -> Iterator[Callable[..., "Daemon"]]:  # noqa: F8
 @pytest.fixture(scope="session")
 def rooms_by_runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], "Rooms"]]:  # noqa: F821
     """The rooms in this process, one set for each runner; S3 and the logs they share."""
-    from local import BUCKET, Rooms
-
-    from localmode.logs import Logs
-    from localmode.services import Services
-    from localmode.settings import Settings
-    from localmode.storage import Storage
+    from localmode.core.settings import Settings
+    from localmode.s3.storage import Storage
+    from localmode.s3.store.objects import ObjectStore
+    from localmode.services.backend import Services
+    from localmode.services.logs import Logs
+    from tests.support.local import BUCKET, Rooms
 
     root = tmp_path_factory.mktemp("rooms")
     services = Services(Settings(home=root))
-    storage = Storage(root / "s3")
-    storage.files.create_bucket(BUCKET)
+    storage = Storage(ObjectStore(root / "s3"))
+    storage.store.create_bucket(BUCKET)
     logs = Logs(root / "logs", services)
     made: dict[str, Rooms] = {}
 
@@ -115,7 +112,7 @@ def rooms(request: pytest.FixtureRequest, rooms_by_runner: Callable[[str], "Room
 @pytest.fixture
 def pipe(tmp_path: Path) -> Iterator["Pipe"]:  # noqa: F821
     """A pipe from a job's container to the test."""
-    from local import Pipe
+    from tests.support.local import Pipe
 
     pipe = Pipe(tmp_path / "pipe")
     yield pipe
@@ -125,7 +122,7 @@ def pipe(tmp_path: Path) -> Iterator["Pipe"]:  # noqa: F821
 @pytest.fixture
 def order(tmp_path: Path) -> Iterator["Pipe"]:  # noqa: F821
     """A pipe from the test to a job's container."""
-    from local import Pipe
+    from tests.support.local import Pipe
 
     pipe = Pipe(tmp_path / "order")
     yield pipe

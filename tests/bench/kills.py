@@ -13,8 +13,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from durability import Siege
-from local import Daemon
+from tests.support.durability import Siege
+from tests.support.local import Daemon
 
 KILLS = 15
 

@@ -23,7 +23,7 @@ import boto3
 from botocore.config import Config
 
 import localmode
-from localmode import client
+from localmode.client import lifecycle as client
 
 LARGE = 200_000_000
 CHECKPOINT = 500_000_000

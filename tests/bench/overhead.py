@@ -18,7 +18,7 @@ from pathlib import Path
 import boto3
 
 import localmode
-from localmode import client
+from localmode.client import lifecycle as client
 
 RUNS = 7
 MODEL_MB = 200

@@ -2,7 +2,7 @@
 
     make bench
 
-or `python tests/bench/serving.py --requests 2000` for a shorter one. Latencies are those that boto3's callers see,
+or `python tests/bench/modelserver/server.py --requests 2000` for a shorter one. Latencies are those that boto3's callers see,
 the client's own time included; the clients are threads of one process. Ends with 1 where a limit is missed: no
 error and no growth of memory over all requests, and at most 3 times the bare call plus 3 ms for a single image.
 """
@@ -26,7 +26,7 @@ import numpy as np
 from botocore.config import Config
 
 import localmode
-from localmode import client
+from localmode.client import lifecycle as client
 
 SOURCE = Path(__file__).parents[2] / "source_dir"
 BATCHES = (1, 64)
@@ -179,7 +179,7 @@ def memory() -> dict[str, float]:
     found = {"daemon": daemon}
     for task in children.parent.parent.iterdir():  # a child belongs to the thread that has started it
         for child in (task / "children").read_text().split():
-            if b"serving.py" in Path(f"/proc/{child}/cmdline").read_bytes():
+            if b"modelserver/server.py" in Path(f"/proc/{child}/cmdline").read_bytes():
                 found["model server"] = child
 
     def megabytes(process: Any) -> float:

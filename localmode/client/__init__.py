@@ -1,0 +1,1 @@
+"""The client side: start, join, command and stop the daemon, point AWS clients at it."""

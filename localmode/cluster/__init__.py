@@ -1,0 +1,1 @@
+"""Clusters: the attempts of training jobs on the hosts that run them."""

@@ -1,0 +1,1 @@
+"""Containers: kernel namespaces, rewritten paths, or Docker."""

@@ -1,0 +1,17 @@
+"""The two errors that localmode shows: to the user of the command line, and to an AWS client."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class LocalModeError(Exception):
+    """Something the user can put right; the message says what, where and how."""
+
+
+class ApiError(Exception):
+    """An error that the client sees: AWS's error code and a message."""
+
+    def __init__(self, code: str, message: str, status: int = 400, **members: Any) -> None:
+        super().__init__(message)
+        self.code, self.message, self.status, self.members = code, message, status, members

@@ -1,0 +1,1 @@
+"""Endpoints and the model servers behind them."""

@@ -1,0 +1,127 @@
+"""The model server: one instance of an endpoint, as SageMaker's TensorFlow inference container is one.
+
+Run as a process of its own, `python serving.py DIRECTORY`, since it alone needs TensorFlow. It prints one line of
+JSON, `{"url": ...}` or `{"error": ...}`, and ends with all that it started when its standard input does. Below the
+URL, which holds a secret since any user of the machine can reach the port, it answers
+
+    GET  /ping
+    POST /invocations
+    POST /v1/models/NAME[/versions/VERSION]:predict    TensorFlow Serving's REST API, for inference.py
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import re
+import secrets
+import signal
+import sys
+import threading
+import traceback
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from localmode.modelserver.handlers import Answer, Invoke, directly, error, predict, through_handlers
+from localmode.modelserver.predict import Models
+
+_PREDICT = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d+))?:(classify|regress|predict)", re.IGNORECASE)
+
+
+def make_handler(models: Models, invoke: Invoke, secret: str) -> type[BaseHTTPRequestHandler]:
+    """Return the request handler for loaded models."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+        wbufsize = -1  # head and body leave together
+
+        def do_GET(self) -> None:
+            self._send(Answer(200, b"") if self._path() == "/ping" else error(404, "Not Found"))
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            try:
+                self._send(self._answer(self._path(), body))
+            except Exception as failure:  # noqa: BLE001 - the user's code may raise anything
+                traceback.print_exc()
+                self._send(error(500, str(failure)))
+
+        def _answer(self, path: str, body: bytes) -> Answer:
+            if path == "/invocations":
+                return invoke(self.headers, body)
+            if match := _PREDICT.fullmatch(path):
+                return predict(models, match[1], match[2] or "", match[3].lower(), body)
+            return error(404, "Not Found")
+
+        def _path(self) -> str:
+            """The path below the secret; empty for those who do not know it."""
+            given, _, path = self.path[1:].partition("/")
+            return f"/{path}" if secrets.compare_digest(given.encode(), secret.encode()) else ""
+
+        def _send(self, answer: Answer) -> None:
+            self.send_response(answer.status)
+            self.send_header("Content-Type", answer.content_type)
+            self.send_header("Content-Length", str(len(answer.body)))
+            self.end_headers()
+            self.wfile.write(answer.body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Say nothing of what went well."""
+
+    return Handler
+
+
+class Server(ThreadingHTTPServer):
+    """A thread for each connection; the daemon keeps its connections."""
+
+    request_queue_size = 128
+
+
+def prepare(server: ThreadingHTTPServer, directory: Path) -> str:
+    """Load what `directory` holds into a listening server; return its URL. Raises ValueError with the reason if not."""
+    secret = secrets.token_hex(16)
+    url = f"http://127.0.0.1:{server.server_port}/{secret}"
+    try:
+        models = Models(directory, os.environ.get("SAGEMAKER_TFS_DEFAULT_MODEL_NAME", ""))
+    except Exception as failure:
+        raise ValueError(str(failure)) from failure
+    script = directory / "code" / "inference.py"
+    try:
+        invoke = through_handlers(script, models.default, f"{url}/v1/models") if script.exists() else directly(models)
+    except Exception as failure:
+        traceback.print_exc()
+        raise ValueError(f"code/inference.py cannot be used: {type(failure).__name__}: {failure}") from failure
+    print(f"serving {models}", file=sys.stderr, flush=True)
+    server.RequestHandlerClass = make_handler(models, invoke, secret)
+    return url
+
+
+def _end_with_standard_input() -> None:
+    sys.stdin.read()
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)  # and with what inference.py has started
+    os._exit(0)
+
+
+def main(directory: Path) -> int:
+    """Serve what `directory` holds until standard input ends."""
+    threading.Thread(target=_end_with_standard_input, daemon=True).start()
+    daemon = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what inference.py prints goes to the log
+    server = Server(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    try:
+        url = prepare(server, directory)
+        gc.freeze()  # TensorFlow's objects stay: to look them all over took 0.2 s, in the middle of some request
+        print(json.dumps({"url": url}), file=daemon, flush=True)
+    except ValueError as failure:
+        print(json.dumps({"error": str(failure)}), file=daemon, flush=True)
+        return 1
+    server.serve_forever()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

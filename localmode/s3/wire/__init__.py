@@ -1,0 +1,1 @@
+"""The REST-XML protocol of S3."""

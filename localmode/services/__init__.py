@@ -1,0 +1,1 @@
+"""IAM, STS and CloudWatch Logs, served by moto."""

@@ -1,0 +1,497 @@
+"""Hostile input, some of it generated, for every operation: a 4xx, never a traceback, and nothing outside its place."""
+
+import io
+import json
+import logging
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import pytest
+from botocore.credentials import Credentials
+from botocore.model import ListShape, MapShape, Shape, StructureShape
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from werkzeug.test import EnvironBuilder
+from werkzeug.wrappers import Response
+
+from localmode.api.registry import OPERATIONS
+from localmode.cluster.filesystem import contained
+from localmode.core.archives import ArchiveError, unpack
+from localmode.core.aws import service_model
+from localmode.core.settings import Settings
+from localmode.core.wsgi import TARGET, as_text, headers_in
+from localmode.daemon import Daemon
+from localmode.s3.storage import StorageError
+from tests.support.local import BUCKET, ROLE, Rooms, channel, ended, job_request, signed
+
+EXAMPLES = settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+ODD = [
+    "..",
+    ".",
+    "a/b",
+    "../x",
+    "/etc/passwd",
+    "\0",
+    "a\0b",
+    "a\nb",
+    "é" * 512,
+    "x" * 1024,
+    "",
+    " ",
+    "%2e%2e",
+    "\ud800",
+]
+NAMES = ["x", *ODD]
+NUMBERS = st.one_of(st.integers(), st.floats(), st.booleans(), st.integers(min_value=10**30, max_value=10**31))
+TEXTS = st.one_of(st.sampled_from([*NAMES, ROLE, f"s3://{BUCKET}/x", "s3://../..", "s3://"]), st.text(max_size=40))
+ANYTHING = st.recursive(
+    st.one_of(st.none(), NUMBERS, TEXTS),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(TEXTS, inner, max_size=3)),
+    max_leaves=8,
+)
+
+
+class Front:
+    """A daemon's WSGI application without a server, and what it has complained about."""
+
+    def __init__(self, home: Path, rooms: Rooms) -> None:
+        home.mkdir()
+        (home / "daemon.lock").touch()
+        self.home = home
+        with pytest.MonkeyPatch.context() as patch:  # moto has one memory for all of a process
+            patch.setattr("localmode.daemon.Services", lambda settings: rooms.services)
+            patch.setattr("localmode.daemon.Logs", lambda directory, services: rooms.logs)
+            self.daemon = Daemon(Settings(home=home, runner="rewrite"))
+        self.daemon._server.shutdown = lambda: None  # type: ignore[method-assign]  # it is not serving
+        self.daemon._instances.launch = lambda job, attempt: None  # type: ignore[method-assign]
+        self.complaints: list[str] = []
+        handler = logging.Handler(logging.ERROR)
+        handler.emit = lambda record: self.complaints.append(handler.format(record))  # type: ignore[method-assign]
+        logging.getLogger("localmode").addHandler(handler)
+        self._handler = handler
+
+    def send(self, service: str, method: str, path: str, body: bytes = b"", **headers: str) -> Response:
+        """Send a request that may come in; whatever it is, the answer is well-formed and no server's error."""
+        builder = EnvironBuilder(method=method, path="/", data=body)
+        environ = builder.get_environ()
+        raw, _, query = path.partition("?")
+        environ |= {"PATH_INFO": raw, "QUERY_STRING": query, "HTTP_HOST": f"127.0.0.1:{self.daemon.port}", **headers}
+        environ[TARGET] = quote(raw.encode("latin-1")) + (f"?{query}" if query else "")
+        keys = Credentials(self.daemon._access_key, self.daemon._secret_key)
+        if service:
+            named = {name: as_text(value) for name, value in headers_in(environ)}
+            given = signed(keys, service, method, environ[TARGET], body, {"Host": named.pop("host"), **named})
+            for name in ("Authorization", "X-Amz-Date", "X-Amz-Content-SHA256"):
+                if name in given:
+                    environ["HTTP_" + name.upper().replace("-", "_")] = given[name]
+        self.complaints.clear()
+        response = Response.from_app(self.daemon._server.app, environ, buffered=True)
+        response.close()
+        assert response.status_code < 500 or response.status_code == 501, (path, body, response.data[:500])
+        str(response.headers).encode("latin-1")  # or the server cannot send them
+        assert self.complaints == [], (path, body)
+        assert b"SignatureDoesNotMatch" not in response.data and b"InvalidSignature" not in response.data
+        return response
+
+    def call(self, operation: str, request: Any) -> Response:
+        body = request if isinstance(request, bytes) else json.dumps(request).encode()
+        return self.send("sagemaker", "POST", "/", body, HTTP_X_AMZ_TARGET=f"SageMaker.{operation}")
+
+    def close(self) -> None:
+        logging.getLogger("localmode").removeHandler(self._handler)
+        self.daemon._jobs.close()
+        self.daemon._endpoints.close()
+        self.daemon._server.server_close()
+        self.daemon._listener.close()
+
+
+@pytest.fixture(scope="module")
+def front(tmp_path_factory: pytest.TempPathFactory, rooms_by_runner: Callable[[str], Rooms]) -> Iterator[Front]:
+    root = tmp_path_factory.mktemp("hostile")
+    front = Front(root / "home", rooms_by_runner("rewrite"))
+    front.send("s3", "PUT", f"/{BUCKET}/there", b"1")
+    rooms = {path.name for path in front.home.iterdir()}
+    yield front
+    front.close()
+    assert [path.name for path in root.iterdir()] == ["home"]  # nothing has got out
+    assert {path.name for path in front.home.iterdir()} <= {*rooms, "jobs", "endpoints", "serving", "logs"}
+
+
+# SageMaker
+
+
+def fitting(shape: Shape, depth: int = 5) -> st.SearchStrategy[Any]:
+    """Values that often fit a shape and often do not quite."""
+    if isinstance(shape, StructureShape):
+        members = {name: mostly(fitting(member, depth - 1)) for name, member in shape.members.items()} if depth else {}
+        needed = {name: members.pop(name) for name in shape.required_members if name in members}
+        return st.fixed_dictionaries(needed, optional=members)
+    if isinstance(shape, ListShape):
+        return st.lists(fitting(shape.member, depth - 1), max_size=2)
+    if isinstance(shape, MapShape):
+        return st.dictionaries(fitting(shape.key), fitting(shape.value, depth - 1), max_size=2)
+    if "enum" in shape.metadata:
+        return st.sampled_from(shape.metadata["enum"])
+    if shape.type_name == "string":
+        return st.one_of(TEXTS, st.from_regex(r"[a-zA-Z0-9]{1,20}", fullmatch=True))
+    if shape.type_name == "boolean":
+        return st.booleans()
+    return st.one_of(st.integers(0, 100), NUMBERS)
+
+
+def mostly(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.integers(0, 9).flatmap(lambda dice: ANYTHING if dice == 0 else values)
+
+
+@pytest.mark.parametrize("operation", sorted(OPERATIONS))
+def test_no_request_is_an_internal_error(front: Front, operation: str) -> None:
+    shape = service_model().operation_model(operation).input_shape
+
+    @EXAMPLES
+    @given(st.one_of(fitting(shape), ANYTHING, st.binary(max_size=50)))
+    def sent(request: Any) -> None:
+        assert front.call(operation, request).status_code in (200, 400)
+
+    sent()
+
+
+BODIES = [
+    b"",
+    b"{",
+    b"\xff\xfe",
+    b"\0",
+    b"[" * 100_000,
+    b'{"a":' * 50_000,
+    b'{"a": 1, "a": 2}',
+    b"1" * 10_000,
+    b"-",
+    b'"\\ud800"',
+]
+
+
+@pytest.mark.parametrize("operation", sorted(OPERATIONS))
+@pytest.mark.parametrize("body", BODIES, ids=range(len(BODIES)))
+def test_no_body_is_an_internal_error(front: Front, operation: str, body: bytes) -> None:
+    assert front.call(operation, body).status_code in (200, 400)
+
+
+@pytest.mark.parametrize("name", ODD, ids=range(len(ODD)))
+@pytest.mark.parametrize("operation", [operation for operation in sorted(OPERATIONS) if operation.startswith("Create")])
+def test_a_resource_of_a_name_that_leads_elsewhere_is_refused(front: Front, operation: str, name: str) -> None:
+    shape = service_model().operation_model(operation).input_shape
+    before = sorted(front.home.rglob("*"))
+    good = {
+        **job_request("x"),
+        "ModelName": "x",
+        "ExecutionRoleArn": ROLE,
+        "PrimaryContainer": {"ModelDataUrl": f"s3://{BUCKET}/there"},
+        "EndpointConfigName": "x",
+        "ProductionVariants": [{"VariantName": "x", "ModelName": "x"}],
+        "EndpointName": "x",
+    }
+    request = {member: good[member] for member in {*shape.members} & {*good}}
+    answer = front.call(operation, {**request, shape.required_members[0]: name})
+    assert (answer.status_code, json.loads(answer.data)["__type"]) == (400, "ValidationException")
+    assert sorted(front.home.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["..", ".", "a/b", "/x", "\0", "", "x" * 65])
+def test_a_channel_of_a_name_that_leads_elsewhere_is_refused(front: Front, name: str) -> None:
+    answer = front.call("CreateTrainingJob", job_request("job", InputDataConfig=[channel(name, "there")]))
+    assert (answer.status_code, json.loads(answer.data)["__type"]) == (400, "ValidationException")
+
+
+# localmode's own commands, invocations
+
+
+@pytest.mark.parametrize("command", ["status", "interrupt", "spot-capacity", "stop", "..", ""])
+def test_no_command_s_body_is_an_internal_error(front: Front, command: str) -> None:
+    members = st.sampled_from(["training_job_name", "outage", "available"])
+
+    @EXAMPLES
+    @given(
+        st.one_of(st.dictionaries(members, ANYTHING), ANYTHING).map(lambda body: json.dumps(body).encode())
+        | st.binary()
+    )
+    def sent(body: bytes) -> None:
+        answer = front.send("", "POST", f"/_localmode/{command}", body, HTTP_X_LOCALMODE_KEY=front.daemon._secret_key)
+        assert answer.status_code in (200, 400)
+
+    sent()
+
+
+@EXAMPLES
+@given(TEXTS, st.binary(max_size=50), st.text(st.characters(max_codepoint=255), max_size=20))
+def test_no_invocation_is_an_internal_error(front: Front, name: str, body: bytes, content_type: str) -> None:
+    path = "/endpoints/" + name.encode(errors="replace").decode("latin-1") + "/invocations"
+    assert front.send("sagemaker", "POST", path, body, CONTENT_TYPE=content_type).status_code == 400
+
+
+# S3, IAM, STS, CloudWatch Logs
+
+KEYS = [
+    "../x",
+    "../../../x",
+    "/etc/passwd",
+    "..",
+    ".",
+    "a//b",
+    "a/../../x",
+    "x/" * 512,
+    "x" * 1024,
+    "é" * 512,
+    "a\\..\\b",
+    "a\nb",
+    "%2e%2e/x",
+]
+
+
+@pytest.mark.parametrize("key", KEYS, ids=ascii)
+def test_an_object_of_any_name_is_kept_in_its_place_or_refused(front: Front, key: str) -> None:
+    path = f"/{BUCKET}/{key}".encode().decode("latin-1")
+    if front.send("s3", "PUT", path, key.encode()).status_code == 200:
+        assert front.send("s3", "GET", path).data == key.encode()
+        assert front.send("s3", "DELETE", path).status_code == 204
+    else:
+        assert front.send("s3", "GET", path).status_code in (400, 404)
+
+
+def test_a_key_of_more_than_1024_bytes_is_refused(front: Front) -> None:
+    answer = front.send("s3", "PUT", f"/{BUCKET}/{'x' * 1025}", b"1")
+    assert (answer.status_code, b"KeyTooLongError" in answer.data) == (400, True)
+
+
+@pytest.mark.parametrize(
+    ("query", "headers"),
+    [
+        ("?response-content-type=a%0d%0ax:y", {}),
+        ("?response-content-disposition=a%00", {}),
+        ("", {"HTTP_IF_MODIFIED_SINCE": "99999999999999999999"}),
+        ("", {"HTTP_IF_UNMODIFIED_SINCE": "inf"}),
+        ("?response-expires=Fri,%2031%20Dec%209999%2023:00:00%20-2300", {}),
+    ],
+)
+def test_an_object_is_not_read_with_headers_that_are_none(front: Front, query: str, headers: dict[str, str]) -> None:
+    answer = front.send("s3", "GET", f"/{BUCKET}/there{query}", **headers)
+    assert (answer.status_code, b"InvalidArgument" in answer.data) == (400, True)
+
+
+@pytest.mark.parametrize("header", ["HTTP_CONTENT_DISPOSITION", "HTTP_X_AMZ_META_X", "CONTENT_TYPE"])
+@pytest.mark.parametrize("value", ["a\r\n b", "a\0"])
+def test_no_object_has_a_header_that_is_none(front: Front, header: str, value: str) -> None:
+    answer = front.send("s3", "PUT", f"/{BUCKET}/new", b"1", **{header: value})
+    assert (answer.status_code, b"InvalidArgument" in answer.data) == (400, True)
+    assert front.send("s3", "GET", f"/{BUCKET}/new").status_code == 404
+
+
+def test_no_bucket_is_in_a_region_that_no_header_can_say(front: Front) -> None:
+    body = b"<CreateBucketConfiguration><LocationConstraint>a&#10;b</LocationConstraint></CreateBucketConfiguration>"
+    answer = front.send("s3", "PUT", "/nowhere", body)
+    assert (answer.status_code, b"InvalidLocationConstraint" in answer.data) == (400, True)
+    assert front.send("s3", "HEAD", "/nowhere").status_code == 404
+
+
+@settings(EXAMPLES, max_examples=400)
+@given(
+    st.sampled_from(["GET", "PUT", "POST", "DELETE", "HEAD", "PATCH", "OPTIONS"]),
+    st.sampled_from(["", BUCKET, "no-such-bucket", "..", ".new", "A_b"]),
+    st.one_of(st.just(""), st.sampled_from(KEYS), st.text(max_size=10)),
+    st.dictionaries(
+        st.sampled_from(
+            [
+                "uploads",
+                "uploadId",
+                "partNumber",
+                "delete",
+                "tagging",
+                "acl",
+                "list-type",
+                "prefix",
+                "delimiter",
+                "max-keys",
+            ]
+        )
+        | st.sampled_from(
+            ["versions", "continuation-token", "start-after", "encoding-type", "location", "policy", "cors", "marker"]
+        ),
+        TEXTS,
+        max_size=3,
+    ),
+    st.dictionaries(
+        st.sampled_from(["HTTP_RANGE", "HTTP_X_AMZ_COPY_SOURCE", "HTTP_IF_MATCH", "HTTP_IF_MODIFIED_SINCE"])
+        | st.sampled_from(["HTTP_CONTENT_MD5", "HTTP_X_AMZ_TAGGING", "HTTP_X_AMZ_META_X", "HTTP_X_AMZ_CONTENT_SHA256"])
+        | st.sampled_from(["HTTP_CONTENT_DISPOSITION", "CONTENT_TYPE", "HTTP_EXPIRES"])
+        | st.sampled_from(["HTTP_CONTENT_ENCODING", "HTTP_X_AMZ_CHECKSUM_CRC32", "HTTP_X_AMZ_DECODED_CONTENT_LENGTH"]),
+        st.sampled_from(["aws-chunked", "STREAMING-UNSIGNED-PAYLOAD-TRAILER", "bytes=0-1", "bytes=9-", "bytes=-"])
+        | st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=20),
+        max_size=3,
+    ),
+    st.one_of(
+        st.binary(max_size=50),
+        st.sampled_from(
+            [b"<", b"<a/>", b"<Delete><Object><Key>../x</Key></Object></Delete>", b"5\r\nhello\r\n0\r\n\r\n"]
+        ),
+        st.just(b'<!DOCTYPE a [<!ENTITY b "' + b"x" * 100 + b'"><!ENTITY c "&b;&b;">]><Delete>&c;</Delete>'),
+    ),
+)
+def test_no_request_to_s3_is_an_internal_error(
+    front: Front, method: str, bucket: str, key: str, query: dict[str, str], headers: dict[str, str], body: bytes
+) -> None:
+    path = f"/{bucket}/{key}" if key else f"/{bucket}"
+    pairs = urlencode({name: value.encode(errors="replace") for name, value in query.items()})
+    sent = path.encode(errors="replace").decode("latin-1")
+    if (method, bucket, key) == ("DELETE", BUCKET, ""):
+        return  # it may succeed
+    front.send("s3", method, f"{sent}?{pairs}", body, **headers)
+
+
+def operations_of(service: str) -> list[str]:
+    return list(service_model(service).operation_names)
+
+
+@pytest.mark.parametrize("service", ["iam", "sts"])
+def test_no_query_is_an_internal_error(front: Front, service: str) -> None:
+    members = "RoleName PolicyArn PolicySourceArn ActionNames.member.1 RoleArn RoleSessionName UserName MaxItems Marker"
+
+    @settings(EXAMPLES, max_examples=300)
+    @given(
+        st.sampled_from([*operations_of(service), "", "__class__", "NoSuchThing"]),
+        st.dictionaries(
+            st.sampled_from([*members.split(), "AssumeRolePolicyDocument", "PolicyDocument"]), TEXTS, max_size=4
+        ),
+        st.binary(max_size=20),
+    )
+    def sent(action: str, parameters: dict[str, str], more: bytes) -> None:
+        pairs = {name: value.encode(errors="replace") for name, value in parameters.items()}
+        body = urlencode({"Version": "2010-05-08", "Action": action, **pairs}).encode() + more
+        form = "application/x-www-form-urlencoded"
+        front.send(service, "POST", "/", body, CONTENT_TYPE=form, CONTENT_LENGTH=str(len(body)))
+
+    sent()
+
+
+def test_no_request_to_the_logs_is_an_internal_error(front: Front) -> None:
+    members = (
+        "logGroupName logStreamName logStreamNamePrefix logStreamNames limit startTime nextToken logEvents orderBy"
+    )
+
+    @settings(EXAMPLES, max_examples=300)
+    @given(
+        st.sampled_from([*operations_of("logs"), "", "NoSuchThing"]),
+        st.one_of(st.dictionaries(st.sampled_from(members.split()), ANYTHING, max_size=4), ANYTHING, st.binary()),
+    )
+    def sent(operation: str, request: Any) -> None:
+        body = request if isinstance(request, bytes) else json.dumps(request).encode()
+        front.send("logs", "POST", "/", body, HTTP_X_AMZ_TARGET=f"Logs_20140328.{operation}")
+
+    sent()
+
+
+# Archives and names on an instance
+
+
+def archive_of(members: list[tuple[str, bytes, bytes, str]], path: Path) -> None:
+    """Write an archive of members (name, type, content, link target)."""
+    with tarfile.open(path, "w:gz") as tar:
+        for name, kind, content, target in members:
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, target
+            info.size = len(content) if kind == tarfile.REGTYPE else 0
+            tar.addfile(info, io.BytesIO(content))
+
+
+KINDS = [tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE]
+MEMBER = st.sampled_from(["a", "a/b", "b", "../x", "/tmp/x", "a/../../x", ".", "..", "", "a/../b", "x" * 300, "a\\b"])
+
+
+@settings(EXAMPLES, max_examples=150)
+@given(st.lists(st.tuples(MEMBER, st.sampled_from(KINDS), st.binary(max_size=9), MEMBER), max_size=5))
+def test_nothing_of_an_archive_gets_out_of_its_directory(
+    tmp_path_factory: pytest.TempPathFactory, members: list[tuple[str, bytes, bytes, str]]
+) -> None:
+    root = tmp_path_factory.mktemp("archive")
+    archive_of(members, root / "archive")
+    (root / "inside").mkdir()
+    try:
+        unpack(root / "archive", root / "inside")
+        refused = False
+    except ArchiveError:
+        refused = True
+    assert {path.name for path in root.iterdir()} == {"archive", "inside"}
+    found = list((root / "inside").rglob("*"))
+    assert all(not path.is_symlink() and (path.is_file() or path.is_dir()) for path in found)
+    outside = [name for name, *_ in members if name.startswith("/") or ".." in name.split("/")]
+    assert refused or not (outside or {kind for _, kind, *_ in members} - {tarfile.REGTYPE, tarfile.DIRTYPE})
+
+
+@settings(EXAMPLES, max_examples=150)
+@given(st.data())
+def test_a_damaged_archive_is_one_error(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    root = tmp_path_factory.mktemp("damaged")
+    archive_of([("a", tarfile.REGTYPE, b"x" * 2000, ""), ("b" * 200, tarfile.REGTYPE, b"", "")], root / "archive")
+    mode = data.draw(st.sampled_from(["gz", "bz2", "xz", ""]))
+    with tarfile.open(root / "archive") as tar, tarfile.open(root / "other", f"w:{mode}") as other:  # type: ignore[call-overload]
+        for member in tar:
+            other.addfile(member, tar.extractfile(member))
+    content = bytearray((root / "other").read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    (root / "other").write_bytes(bytes(content[: data.draw(st.integers(0, len(content)))]))
+    (root / "inside").mkdir()
+    try:
+        unpack(root / "other", root / "inside")
+    except ArchiveError as error:
+        assert "\n" not in str(error)
+
+
+def test_an_archive_of_names_in_names_is_one_error(tmp_path: Path) -> None:
+    """Each header says that the next one has its long name; reading them is a recursion."""
+    header = tarfile.TarInfo("././@LongLink")
+    header.type, header.size = tarfile.GNUTYPE_LONGNAME, 1
+    (tmp_path / "archive").write_bytes((header.tobuf(tarfile.GNU_FORMAT) + b"x".ljust(512, b"\0")) * 3000)
+    with pytest.raises(ArchiveError, match="cannot be unpacked"):
+        unpack(tmp_path / "archive", tmp_path / "inside")
+
+
+@given(st.text(max_size=30))
+@settings(EXAMPLES, max_examples=200)
+def test_no_object_name_leads_out_of_a_directory(name: str) -> None:
+    directory = Path("/some/directory")
+    try:
+        target = contained(directory, name)
+    except StorageError:
+        return
+    if target is not None:
+        assert ".." not in target.parts
+        assert target.is_relative_to(directory)
+        assert target != directory
+
+
+@pytest.mark.parametrize(
+    "keys", [["a", "a/b"], ["x" * 300], ["x/" * 512 + "x"]], ids=["file and directory", "long", "deep"]
+)
+def test_objects_that_no_file_can_be_called_fail_the_job_with_one_line(
+    rooms: Rooms, name: str, tmp_path: Path, keys: list[str]
+) -> None:
+    (tmp_path / "object").write_bytes(b"1")
+    for key in keys:
+        rooms.storage.put_file(BUCKET, f"{name}/{key}"[:1024], tmp_path / "object")
+    record = rooms.run(job_request(name, InputDataConfig=[channel("train", f"{name}/")]))
+    assert record.failure_reason.startswith("ClientError: The S3 object name") or record.status == "Completed"
+
+
+@pytest.mark.parametrize("member", ["../out", "/tmp/out", "link", "device"])
+def test_code_whose_archive_leads_elsewhere_fails_the_job(
+    rooms_by_runner: Callable[[str], Rooms], name: str, tmp_path: Path, member: str
+) -> None:
+    """The rewrite runner unpacks the code of SDK v2 itself; else the toolkit does, in the job's container."""
+    rooms = rooms_by_runner("rewrite")
+    kind = {"link": tarfile.SYMTYPE, "device": tarfile.CHRTYPE}.get(member, tarfile.REGTYPE)
+    archive_of([(member, kind, b"1", "/etc/passwd")], tmp_path / "archive")
+    rooms.storage.put_file(BUCKET, f"{name}/sourcedir.tar.gz", tmp_path / "archive")
+    uri = json.dumps(f"s3://{BUCKET}/{name}/sourcedir.tar.gz")
+    record = ended(rooms.create(job_request(name, HyperParameters={"sagemaker_submit_directory": uri})))
+    assert record.failure_reason.startswith(f"ClientError: {uri.replace(chr(34), chr(39))} has a member")

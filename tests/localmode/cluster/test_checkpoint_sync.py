@@ -1,0 +1,489 @@
+"""The mirror between a checkpoint directory and S3, round by round, and in jobs that run."""
+
+import errno
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from localmode.cluster import checkpoint_sync as checkpoints
+from localmode.cluster.attempt import Attempt
+from localmode.cluster.checkpoint_sync import Mirror
+from localmode.cluster.filesystem import contained
+from localmode.s3.storage import Storage, StorageError
+from tests.support.local import BUCKET, SOON, Pipe, Rooms, ended, spot_request
+
+SHELL = ("/bin/bash", "-c")
+
+
+@dataclass
+class Site:
+    """A directory and the mirror over it, which moves only when `sync` is called."""
+
+    directory: Path
+    storage: Storage
+    prefix: str
+    said: list[str] = field(default_factory=list)
+
+    def mirror(self, prefix: str = "") -> Mirror:
+        return Mirror(self.directory, self.storage, BUCKET, prefix or self.prefix, self.said.append)
+
+    def write(self, name: str, content: str = "x") -> Path:
+        path = self.directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+        return path
+
+    def objects(self, prefix: str = "") -> dict[str, str]:
+        start = prefix or f"{self.prefix}/"
+        return {entry.key[len(start) :]: entry.path.read_text() for entry in self.storage.objects(BUCKET, start)}
+
+    def put(self, key: str, content: str = "x") -> None:
+        path = self.directory.parent / "object"
+        path.write_text(content)
+        self.storage.put_file(BUCKET, key, path)
+
+
+@pytest.fixture
+def site(rooms_by_runner: Callable[[str], Rooms], tmp_path: Path, name: str) -> Site:
+    directory = tmp_path / "checkpoints"
+    directory.mkdir()
+    return Site(directory, rooms_by_runner("rewrite").storage, f"mirror/{name}")
+
+
+def files(directory: Path) -> set[str]:
+    return {path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()}
+
+
+def test_new_files_are_uploaded(site: Site) -> None:
+    site.write("a", "1")
+    site.write("deep/b", "2")
+    site.mirror().sync()
+    assert site.objects() == {"a": "1", "deep/b": "2"}
+
+
+def test_changed_files_are_uploaded_again_and_others_not(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    mirror = site.mirror()
+    site.write("a", "1")
+    site.write("b", "1")
+    mirror.sync()
+    uploads = []
+    put_file = site.storage.put_file
+    monkeypatch.setattr(site.storage, "put_file", lambda *args: (uploads.append(args[1]), put_file(*args)))
+    site.write("a", "22")
+    mirror.sync()
+    mirror.sync()
+    assert uploads == [f"{site.prefix}/a"]
+    assert site.objects() == {"a": "22", "b": "1"}
+
+
+def test_a_file_replaced_by_one_of_the_same_size_and_time_is_uploaded_again(site: Site) -> None:
+    mirror = site.mirror()
+    old = site.write("a", "1")
+    mirror.sync()
+    moment = old.stat().st_mtime_ns
+    new = site.write("new.sagemaker-ignore", "2")
+    os.utime(new, ns=(moment, moment))
+    new.replace(old)
+    mirror.sync()
+    assert site.objects() == {"a": "2"}
+
+
+def test_deleted_files_are_deleted_in_s3(site: Site) -> None:
+    mirror = site.mirror()
+    path = site.write("a")
+    site.write("b")
+    mirror.sync()
+    path.unlink()
+    mirror.sync()
+    assert set(site.objects()) == {"b"}
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, do: Callable[[Path], object]) -> None:
+    """Do something with the first file that the mirror looks at, after it has been listed."""
+
+    def look(path: Path) -> checkpoints.Version:
+        while once:
+            once.pop()(path)
+        return version(path)
+
+    once, version = [do], checkpoints._version
+    monkeypatch.setattr(checkpoints, "_version", look)
+
+
+def test_what_takes_the_place_of_a_file_is_in_s3_before_the_old_one_is_deleted_there(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a kill in between would leave no checkpoint."""
+    mirror = site.mirror()
+    site.write("old")
+    mirror.sync()
+    meanwhile(monkeypatch, lambda old: (site.write("new"), old.unlink()))
+    delete, held = site.storage.delete, []
+    monkeypatch.setattr(site.storage, "delete", lambda *key: (held.append(set(site.objects())), delete(*key)))
+    mirror.sync()
+    assert (held, set(site.objects())) == ([{"old", "new"}], {"new"})
+
+
+def test_a_directory_that_disappears_while_it_is_listed_is_no_error(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two"):
+        site.write(f"{name}/file")
+    meanwhile(monkeypatch, lambda file: shutil.rmtree(site.directory / ({"one", "two"} - {file.parent.name}).pop()))
+    site.mirror().sync()
+    (left,) = site.directory.iterdir()
+    assert set(site.objects()) == {f"{left.name}/file"}
+
+
+@pytest.mark.parametrize("reason", [errno.EMFILE, errno.EACCES])
+def test_a_directory_that_cannot_be_listed_is_not_taken_for_an_empty_one(
+    site: Site, monkeypatch: pytest.MonkeyPatch, reason: int
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(reason, os.strerror(reason))
+
+    mirror = site.mirror()
+    site.write("a")
+    mirror.sync()
+    with monkeypatch.context() as busy, pytest.raises(OSError, match=os.strerror(reason)):
+        busy.setattr(os, "scandir", refuse)
+        mirror.sync()
+    assert set(site.objects()) == {"a"}
+
+
+def test_a_file_changed_twice_within_a_tick_of_the_clock_is_uploaded_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its second change has the time of the first, which older kernels take from a clock that ticks rarely."""
+    monkeypatch.setattr(checkpoints, "_TICK_NANOSECONDS", int(SOON * 1e9))
+    mirror = site.mirror()
+    path = site.write("a", "1")
+    moment = path.stat().st_mtime_ns
+    rounds = iter([False, True])
+    monkeypatch.setattr(mirror._stop, "wait", lambda _: next(rounds))
+    mirror._run()
+    path.write_text("2")
+    os.utime(path, ns=(moment, moment))
+    mirror.sync()
+    assert site.objects() == {"a": "2"}
+    path.unlink()
+    mirror.sync()
+    assert site.objects() == {}
+
+
+def test_objects_put_into_s3_later_are_neither_pulled_nor_deleted(site: Site) -> None:
+    mirror = site.mirror()
+    site.write("a")
+    mirror.sync()
+    site.put(f"{site.prefix}/foreign")
+    mirror.sync()
+    assert set(site.objects()) == {"a", "foreign"}
+    assert "foreign" not in files(site.directory)
+
+
+def test_names_ending_in_sagemaker_ignore_stay_here(site: Site) -> None:
+    site.write("a.sagemaker-ignore")
+    site.mirror().sync()
+    assert site.objects() == {}
+
+
+def test_an_uploaded_file_has_its_mark_until_it_is_deleted(site: Site) -> None:
+    mirror = site.mirror()
+    path = site.write("a")
+    mirror.sync()
+    assert files(site.directory) == {"a", "a.sagemaker-uploaded"}
+    path.unlink()
+    mirror.sync()
+    assert files(site.directory) == set()
+
+
+def test_while_a_file_is_uploaded_its_mark_says_so(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(site.storage, "put_file", lambda *_: seen.append(files(site.directory)))
+    site.write("a")
+    site.mirror().sync()
+    assert seen == [{"a", "a.sagemaker-uploading"}]
+
+
+def test_a_file_that_changes_while_it_is_uploaded_is_uploaded_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror = site.mirror()
+    site.write("a", "1")
+    put_file = site.storage.put_file
+
+    def slow(*arguments: object) -> None:
+        put_file(*arguments)
+        site.write("a", "22")
+
+    monkeypatch.setattr(site.storage, "put_file", slow)
+    mirror.sync()
+    monkeypatch.undo()
+    mirror.sync()
+    assert site.objects() == {"a": "22"}
+
+
+def test_a_file_that_disappears_while_it_is_uploaded_is_no_error(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = site.write("a")
+    put_file = site.storage.put_file
+
+    def late(*arguments: object) -> None:
+        path.unlink()
+        put_file(*arguments)
+
+    monkeypatch.setattr(site.storage, "put_file", late)
+    site.mirror().sync()
+    assert files(site.directory) == set()
+
+
+def test_a_file_that_s3_cannot_name_is_reported_once_and_the_others_are_uploaded(site: Site) -> None:
+    mirror = site.mirror()
+    odd = site.write(os.fsdecode(b"\xff"))
+    site.write("a", "1")
+    mirror.sync()
+    odd.write_text("another")
+    site.write("b", "2")
+    mirror.sync()
+    assert site.objects() == {"a": "1", "b": "2"}
+    what = f"'{site.prefix}/\\udcff' cannot be the name of an S3 object: it is not UTF-8"
+    assert site.said == [f"localmode: a checkpoint is not uploaded: {what}"]
+    odd.unlink()
+    mirror.sync()
+    assert files(site.directory) == {"a", "b", "a.sagemaker-uploaded", "b.sagemaker-uploaded"}
+
+
+def test_links_are_not_followed(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("s")
+    (site.directory / "link").symlink_to(tmp_path / "secret")
+    site.mirror().sync()
+    assert site.objects() == {}
+
+
+def test_restoring_brings_every_object_and_uploads_none_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.put(f"{site.prefix}/a", "1")
+    site.put(f"{site.prefix}/deep/b", "2")
+    mirror = site.mirror()
+    assert mirror.restore(lambda: None) == 2
+    assert (site.directory / "deep" / "b").read_text() == "2"
+    monkeypatch.setattr(site.storage, "put_file", lambda *_: pytest.fail("uploaded again"))
+    mirror.sync()
+
+
+def test_an_object_that_is_deleted_while_others_are_restored_is_left_out(site: Site) -> None:
+    """By another job with the same checkpoints, which has newer ones."""
+    for name in "ab":
+        site.put(f"{site.prefix}/{name}")
+    mirror = site.mirror()
+    assert mirror.restore(lambda: site.storage.delete(BUCKET, f"{site.prefix}/a")) == 1
+    assert files(site.directory) == {"b"}
+    mirror.sync()
+    assert site.objects() == {"b": "x"}
+
+
+def test_a_restored_file_that_is_deleted_is_deleted_in_s3(site: Site) -> None:
+    site.put(f"{site.prefix}/a")
+    mirror = site.mirror()
+    mirror.restore(lambda: None)
+    (site.directory / "a").unlink()
+    mirror.sync()
+    assert site.objects() == {}
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_neighbours_whose_names_begin_alike_are_left_alone(site: Site, slash: str) -> None:
+    site.put(f"{site.prefix}0/theirs")
+    mirror = site.mirror(site.prefix + slash)
+    assert mirror.restore(lambda: None) == 0
+    site.write("mine")
+    mirror.sync()
+    assert site.objects() == {"mine": "x"}
+    assert site.objects(f"{site.prefix}0/") == {"theirs": "x"}
+
+
+def test_objects_that_would_lie_outside_are_not_restored(site: Site) -> None:
+    site.put(f"{site.prefix}/../out")
+    with pytest.raises(StorageError, match="leads out"):
+        site.mirror().restore(lambda: None)
+
+
+@pytest.mark.parametrize(("name", "path"), [("a", "a"), ("a//b", "a/b"), ("/a", "a"), ("a/", None), ("", None)])
+def test_object_names_become_paths_inside_their_directory(tmp_path: Path, name: str, path: str | None) -> None:
+    assert contained(tmp_path, name) == (tmp_path / path if path else None)
+
+
+@pytest.mark.parametrize("name", ["..", "../a", "a/../b", ".", "a/.", "a\0b", "../"])
+def test_object_names_that_lead_out_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(StorageError):
+        contained(tmp_path, name)
+
+
+def test_a_bucket_that_is_gone_is_reported_and_tried_again(site: Site) -> None:
+    mirror = Mirror(
+        site.directory, site.storage, "no-such-bucket", "p", lambda line: (site.said.append(line), mirror._stop.set())
+    )
+    site.write("a")
+    mirror._run()
+    assert site.said == [
+        "localmode: checkpoints could not be uploaded, trying again: The S3 bucket 'no-such-bucket' does not exist"
+    ]
+
+
+# In jobs
+
+
+def test_a_job_resumes_from_what_was_mirrored_while_it_ran(rooms: Rooms, name: str, pipe: Pipe) -> None:
+    command = (
+        "cd /opt/ml/checkpoints; if [ -e a ]; then echo found $(cat a); exit; fi; echo 1 > a; "
+        f"until [ -e a.sagemaker-uploaded ]; do :; done; echo mirrored > {pipe}; sleep 600; true"
+    )
+    job = rooms.create(spot_request(name, *SHELL, command))
+    pipe.line()
+    rooms.jobs.interrupt(name, 0)
+    record = ended(job)
+    assert record.status == "Completed"
+    assert rooms.log(record) == ["found 1"]
+
+
+def test_a_failure_is_said_once_until_it_is_over(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_file = site.storage.put_file
+    tries: list[str] = []
+    enough = threading.Event()
+
+    def refuse(bucket: str, key: str, path: Path) -> None:
+        tries.append(key)
+        if len(tries) > 3:
+            enough.set()
+        if len(tries) != 3:
+            raise OSError("No space left on device")
+        put_file(bucket, key, path)
+        site.write("a", "another")
+
+    monkeypatch.setattr(site.storage, "put_file", refuse)
+    monkeypatch.setattr(checkpoints, "_INTERVAL_SECONDS", 0.001)
+    site.write("a")
+    mirror = site.mirror()
+    mirror.start()
+    assert enough.wait(SOON)
+    mirror.stop()
+    assert site.said == ["localmode: checkpoints could not be uploaded, trying again: No space left on device"] * 2
+
+
+def test_a_file_that_fails_holds_up_no_other(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_file = site.storage.put_file
+
+    def refuse(bucket: str, key: str, path: Path) -> None:
+        if path.name != "good":
+            raise PermissionError(f"{path.name} cannot be read")
+        put_file(bucket, key, path)
+
+    monkeypatch.setattr(site.storage, "put_file", refuse)
+    for moment, name in enumerate(["first", "good", "last"]):  # oldest first
+        os.utime(site.write(name), (moment, moment))
+    with pytest.raises(PermissionError, match="first"):
+        site.mirror().sync()
+    assert site.objects() == {"good": "x"}
+
+
+def test_nothing_is_deleted_before_its_successor_is_there(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    mirror = site.mirror()
+    old = site.write("old")
+    mirror.sync()
+    old.unlink()
+    site.write("new")
+
+    def refuse(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(site.storage, "put_file", refuse)
+        with pytest.raises(OSError, match="No space"):
+            mirror.sync()
+        assert site.objects() == {"old": "x"}
+    mirror.sync()
+    assert site.objects() == {"new": "x"}
+
+
+def test_a_name_without_room_for_a_marker_is_reported_and_no_failure(site: Site) -> None:
+    name = "n" * 250
+    os.utime(site.write(name), (1, 1))
+    site.write("newer")
+    mirror = site.mirror()
+    mirror.sync()
+    mirror.sync()
+    (site.directory / name).unlink()
+    mirror.sync()
+    assert site.objects() == {"newer": "x"}
+    (line,) = site.said
+    assert line.startswith("localmode: a checkpoint is not uploaded: ") and "File name too long" in line
+
+
+def test_nothing_is_uploaded_after_the_kill(
+    rooms: Rooms, name: str, pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed, too_late = threading.Event(), threading.Event()
+    put_file, send = rooms.storage.put_file, Attempt._send
+
+    def watched_put_file(*arguments: Any) -> None:
+        if killed.is_set():
+            too_late.set()
+        put_file(*arguments)
+
+    def slow_kill(attempt: Attempt, order: bytes) -> None:
+        if order == b"K":
+            killed.set()
+            too_late.wait(0.5)  # more than a round of the mirror
+        send(attempt, order)
+
+    monkeypatch.setattr(rooms.storage, "put_file", watched_put_file)
+    monkeypatch.setattr(Attempt, "_send", slow_kill)
+    command = f"cd /opt/ml/checkpoints; echo up > {pipe}; i=0; while :; do i=$((i+1)); echo $i > f$((i % 7)); done"
+    job = rooms.create(spot_request(name, *SHELL, command))
+    pipe.line()
+    rooms.jobs.interrupt(name, 9999)
+    job.stop()
+    ended(job)
+    assert (killed.is_set(), too_late.is_set()) == (True, False)
+
+
+def test_what_is_written_on_sigterm_is_still_mirrored(rooms: Rooms, name: str, pipe: Pipe) -> None:
+    """The host lives until the end of the grace period; what the script saves in it counts."""
+    command = f"trap 'echo last > /opt/ml/checkpoints/a; exit 143' TERM; echo up > {pipe}; sleep 600 & wait"
+    job = rooms.create(spot_request(name, *SHELL, command))
+    pipe.line()
+    rooms.jobs.interrupt(name, 9999)
+    job.stop()
+    ended(job)
+    assert [entry.path.read_text() for entry in rooms.storage.objects(BUCKET, f"checkpoints/{name}/")] == ["last\n"]
+
+
+def test_the_last_checkpoint_of_a_job_that_ends_is_mirrored(rooms: Rooms, name: str) -> None:
+    rooms.run(spot_request(name, *SHELL, "echo last > /opt/ml/checkpoints/a"))
+    assert [entry.key for entry in rooms.storage.objects(BUCKET, f"checkpoints/{name}/")] == [f"checkpoints/{name}/a"]
+
+
+def test_a_checkpoint_that_s3_cannot_name_ends_neither_mirror_nor_job(rooms: Rooms, name: str) -> None:
+    command = "cd /opt/ml/checkpoints; echo 1 > \"$(printf '\\377')\"; echo 2 > a; until [ -e a.*ed ]; do :; done"
+    record = rooms.run(spot_request(name, *SHELL, command))
+    assert record.status == "Completed"
+    assert [entry.key for entry in rooms.storage.objects(BUCKET, f"checkpoints/{name}/")] == [f"checkpoints/{name}/a"]
+    [line] = rooms.log(record)
+    assert line.startswith("localmode: a checkpoint is not uploaded: ")
+
+
+def test_the_local_path_is_honoured(rooms: Rooms, name: str) -> None:
+    config = {"S3Uri": f"s3://{BUCKET}/checkpoints/{name}", "LocalPath": "/opt/ml/mine/here"}
+    rooms.run(spot_request(name, *SHELL, "echo 1 > /opt/ml/mine/here/a", CheckpointConfig=config))
+    assert [entry.key for entry in rooms.storage.objects(BUCKET, f"checkpoints/{name}/")] == [f"checkpoints/{name}/a"]
+
+
+def test_without_a_checkpoint_configuration_nothing_is_mirrored(rooms: Rooms, name: str) -> None:
+    request = spot_request(name, *SHELL, "echo 1 > /opt/ml/checkpoints/a")
+    del request["CheckpointConfig"]
+    rooms.run(request)
+    assert rooms.storage.objects(BUCKET, f"checkpoints/{name}") == []
