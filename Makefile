@@ -45,7 +45,7 @@ $(VENV)/.browser: requirements-lab.txt $(STAMP)
 	@touch $@
 
 run: env  ## the whole course, in local mode; executed notebooks and pages to read them on in build/
-	$(BIN)/python notebooks/course.py
+	$(BIN)/python -m workshop.publish.run
 
 test: env clients browser  ## all tests; after `make toolkit` also those that need it
 	$(BIN)/python -m pytest
@@ -60,11 +60,10 @@ lint: env  ## ruff and mypy
 	$(BIN)/ruff format --check --exclude '*.ipynb'
 	$(BIN)/ruff format --check --line-length 92 $(NOTEBOOKS)
 	$(BIN)/mypy
-	$(BIN)/mypy notebooks/cleanup.py notebooks/dataset.py notebooks/figures.py notebooks/preflight.py notebooks/progress.py notebooks/solutions.py
 
 normalize: env  ## run the course and store its outputs in the notebooks
-	$(BIN)/python notebooks/course.py
-	$(BIN)/python notebooks/normalize.py --from build
+	$(BIN)/python -m workshop.publish.run
+	$(BIN)/python -m workshop.publish.normalize --from build
 
 bench: env  ## benchmarks: ratios, medians, spread
 	$(BIN)/python tests/bench/overhead.py

@@ -25,13 +25,10 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT / "notebooks")]
+import boto3
 
-import boto3  # noqa: E402
-
-import dataset  # noqa: E402
-import localmode  # noqa: E402
+import localmode
+from workshop import ROOT, SOURCE_DIR, dataset
 
 COMPOSED = "com.docker.compose.project.working_dir"  # a label
 ROUNDS = 5
@@ -127,7 +124,7 @@ def bare(source: dict[str, str], data: Path, out: Path) -> None:
     shutil.rmtree(out, ignore_errors=True)
     options = {name: data / name for name in CHANNELS} | HYPERPARAMETERS
     options |= {f"{name}-dir": out / name for name in ("model", "output-data", "checkpoint")}
-    command = [sys.executable, str(ROOT / "source_dir" / "train.py"), *(f"--{key}={options[key]}" for key in options)]
+    command = [sys.executable, str(SOURCE_DIR / "train.py"), *(f"--{key}={options[key]}" for key in options)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
@@ -173,9 +170,7 @@ def main() -> int:
         try:
             more = [
                 measure("a job that does nothing", {"command": json.dumps(TRIVIAL[-1])}, scratch),
-                measure(
-                    "digits, 20 epochs", {"source_dir": str(ROOT / "source_dir"), "entry_script": "train.py"}, scratch
-                ),
+                measure("digits, 20 epochs", {"source_dir": str(SOURCE_DIR), "entry_script": "train.py"}, scratch),
             ]
         finally:
             for runner in ("docker", "namespace"):

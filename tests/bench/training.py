@@ -25,13 +25,20 @@ from typing import Any
 
 import numpy as np
 
-ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT / "source_dir"), str(ROOT / "tests"), str(ROOT / "notebooks")]
+from source_dir.data import Channel
+from workshop import ROOT, SOURCE_DIR, dataset
 
-from training import TRAIN, clean_environment, options, records, run, run_signalled, write_channel  # noqa: E402
+sys.path[:0] = [str(ROOT), str(SOURCE_DIR)]  # for `tests`, and for the modules of a training job
 
-import dataset  # noqa: E402
-from data import Channel  # noqa: E402
+from tests.support.training import (  # noqa: E402
+    TRAIN,
+    clean_environment,
+    options,
+    records,
+    run,
+    run_signalled,
+    write_channel,
+)
 
 PHOTOGRAPH = (32, 32, 3)
 BATCH = 128

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-TRAIN = Path(__file__).parents[1] / "source_dir" / "train.py"
+from workshop import SOURCE_DIR
+
+TRAIN = SOURCE_DIR / "train.py"
 CLASSES = [f"class {number}" for number in range(10)]
 
 # Runs train.py as its own first line would, but with a signal to itself at one exact moment, EVENT:N, the Nth

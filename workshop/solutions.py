@@ -2,14 +2,14 @@
 
 In the notebook of the exercise:
 
-    import solutions
+    from workshop import solutions
+
     solutions.best_cadence(0.006, 7200)
 """
 
 import io
 import math
 import shutil
-import sys
 import tarfile
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -20,10 +20,8 @@ import boto3
 import numpy as np
 from botocore.exceptions import ClientError
 
-import progress
-
-sys.path.append(str(Path(__file__).parents[1] / "source_dir"))
-import checkpoint
+from source_dir import checkpoint
+from workshop import progress
 
 # Notebook 1
 

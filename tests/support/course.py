@@ -6,8 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("0*.ipynb"))
+from workshop import ROOT
 
 
 def shell(*arguments: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -32,5 +31,5 @@ def kept(name: str) -> Path:
 
 
 def course(*arguments: str, home: Path, output: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run notebooks/course.py."""
-    return shell("notebooks/course.py", "--output", str(output), *arguments, home=home, **environment)
+    """Run the course as `make run` does."""
+    return shell("-m", "workshop.publish.run", "--output", str(output), *arguments, home=home, **environment)

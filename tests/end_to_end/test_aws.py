@@ -12,8 +12,11 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-from local_course import NOTEBOOKS, ROOT, course, kept, shell
 from moto.iam.access_control import IAMPolicy, PermissionResult
+
+from tests.support.course import course, kept, shell
+from workshop import ROOT
+from workshop.publish import NOTEBOOKS
 
 SITE = Path(__file__).parent / "site"
 IAM = ROOT / "docs" / "iam"

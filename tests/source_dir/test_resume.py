@@ -3,21 +3,14 @@
 import json
 import re
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "source_dir"))
-sys.path.insert(0, str(Path(__file__).parents[1] / "notebooks"))
-
-from test_dataset import archive  # noqa: F401
-from training import options, run, run_signalled, write_channels
-
-import dataset
 from metrics import METRIC_DEFINITIONS
+from tests.support.training import options, run, run_signalled, write_channels
 
 Ended = subprocess.CompletedProcess[str]
 
@@ -173,14 +166,6 @@ def test_all_options_did_what_they_are_there_for(uninterrupted: Run, interrupted
     assert 3 <= len(rows) < 7
     assert f"best epoch of {len(rows)}: {len(rows) - 2}; its weights are the final ones" in log
     assert list((interrupted.out / "data" / "tensorboard").glob("*/events.*"))
-
-
-@pytest.mark.usefixtures("archive")
-def test_cifar10_in_its_real_format_is_trained_on(tmp_path: Path) -> None:
-    dataset.prepare("cifar10", tmp_path)
-    ended = run(options(tmp_path, tmp_path / "out", epochs=1, **{"batch-size": 30}))
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout.splitlines()[1].startswith("epoch=1 step=3 ")
 
 
 def test_interruptions_leave_the_same_weights(uninterrupted: Run, interrupted: Run) -> None:

@@ -1,17 +1,13 @@
 import errno
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "source_dir"))
-
-from training import CLASSES, records, write_channel
-
 from data import Channel, InputError, augment, fingerprint, load_channel, require_same_kind, training_batches
+from tests.support.training import CLASSES, records, write_channel
 
 PHOTOGRAPH = (8, 6, 3)
 

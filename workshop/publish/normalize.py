@@ -1,7 +1,7 @@
 """Bring the stored outputs of the notebooks into the one form in which they are committed.
 
-    python notebooks/normalize.py                 # the notebooks as they are
-    python notebooks/normalize.py --from build    # with the outputs of a run of the course
+    python -m workshop.publish.normalize                 # the notebooks as they are
+    python -m workshop.publish.normalize --from build    # with the outputs of a run of the course
 
 What differs from run to run without meaning anything is removed or given one value: execution times and
 counts, kernel details, cell ids, the time stamps in names.
@@ -15,7 +15,9 @@ from typing import Any
 
 import nbformat
 
-NOTEBOOKS = Path(__file__).parent
+from workshop import ROOT
+from workshop.publish import NOTEBOOKS
+
 _STAMPS = ((re.compile(r"\b20\d{12}\b"), "20260101000000"), (re.compile(r"\b20\d{6}-\d{6}\b"), "20260101-000000"))
 
 
@@ -73,11 +75,11 @@ def _stamped(text: str) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Normalise all notebooks in place; return 1 with --check if one was not normalised."""
     parser = argparse.ArgumentParser(description="Normalise the stored outputs of the notebooks.")
-    parser.add_argument("--from", dest="source", type=Path, default=NOTEBOOKS, help="where to take them from")
+    parser.add_argument("--from", dest="source", type=Path, default=ROOT / "notebooks", help="where to take them from")
     parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 if something would change")
     options = parser.parse_args(arguments)
     changed = []
-    for path in sorted(NOTEBOOKS.glob("0*.ipynb")):
+    for path in NOTEBOOKS:
         text = normalized(options.source / path.name)
         if text != path.read_text():
             changed.append(path.name)

@@ -1,7 +1,6 @@
 """What the notebooks ask AWS before they create anything, against the answers that AWS gives."""
 
 import json
-import sys
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -11,11 +10,8 @@ import boto3
 import pytest
 from botocore.stub import ANY, Stubber
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "notebooks"))
+from workshop import ROOT, preflight
 
-import preflight
-
-ROOT = Path(__file__).parents[1]
 ROLE = "arn:aws:iam::111122223333:role/service-role/Training"
 SESSION = {"Account": "111122223333", "UserId": "x", "Arn": "arn:aws:sts::111122223333:assumed-role/Training/me"}
 USER = SESSION | {"Arn": "arn:aws:iam::111122223333:user/team/me"}

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +10,12 @@ from typing import Any
 
 import nbformat
 import pytest
-from browser import chromium, screenshot
-from local_course import NOTEBOOKS, ROOT, course, kept, shell
 
-sys.path.insert(0, str(ROOT / "notebooks"))
-import course as course_module
+from tests.support.browser import chromium, screenshot
+from tests.support.course import course, kept, shell
+from workshop.publish import NOTEBOOKS
 
+SANITIZE = Path(__file__).with_name("nbval_sanitize.cfg")
 IGNORED = {"nbval-ignore-output", "nbval-skip"}
 
 
@@ -53,8 +52,8 @@ def test_all_notebooks_run_with_their_defaults_and_leave_no_daemon(run: Run) -> 
 
 def test_every_stored_output_is_what_the_run_gave(run: Run) -> None:
     options = ["-q", "--color=no", "-o", "addopts=", "-p", "no:cacheprovider"]
-    replay = ["-p", "replay", "--replay", str(run.build), "--nbval-sanitize-with", "tests/nbval_sanitize.cfg"]
-    comparison = shell("-m", "pytest", *replay, *options, "notebooks", home=run.home, PYTHONPATH=str(ROOT / "tests"))
+    replay = ["-p", "tests.support.replay", "--replay", str(run.build), "--nbval-sanitize-with", str(SANITIZE)]
+    comparison = shell("-m", "pytest", *replay, *options, "notebooks", home=run.home)
     assert comparison.returncode == 0, comparison.stdout
     assert f"{sum(len(code_cells(path)) for path in NOTEBOOKS)} passed" in comparison.stdout
 
@@ -108,15 +107,6 @@ def test_a_parameter_that_no_notebook_has_is_refused(home: Path) -> None:
     run = course("-p", "epoch", "3", home=home, output=kept("refused"))
     assert run.returncode == 2
     assert "no notebook has a parameter epoch; there are batch_size, " in run.stderr
-
-
-def test_a_notebook_without_parameters_is_refused(tmp_path: Path) -> None:
-    notebook = nbformat.read(NOTEBOOKS[0], 4)
-    for cell in notebook.cells:
-        cell.metadata.pop("tags", None)
-    nbformat.write(notebook, tmp_path / "01.ipynb")
-    with pytest.raises(course_module.ParameterError, match=r"01\.ipynb has no cell tagged `parameters`"):
-        course_module.check({}, [tmp_path / "01.ipynb"])
 
 
 def test_a_notebook_says_which_one_must_run_before_it_and_its_executed_copy_is_kept(home: Path) -> None:

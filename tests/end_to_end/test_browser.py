@@ -12,9 +12,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from browser import chromium, executable, screenshot
 
-ROOT = Path(__file__).parent.parent
+from tests.support.browser import chromium, executable, screenshot
+from workshop import ROOT
+
 NOTEBOOK = "01_train_locally.ipynb"
 # The last code cell has run, or one has failed (its traceback has the type of stderr) and those after it never will.
 OVER = """() => {
@@ -26,9 +27,9 @@ OVER = """() => {
 
 @pytest.fixture
 def course(tmp_path: Path) -> Path:
-    """A copy of the course, the outputs of the notebook cleared: JupyterLab saves what it runs."""
+    """A copy of the notebooks, the outputs of the first one cleared: JupyterLab saves what it runs."""
     copy = tmp_path / "course"
-    for name in ("notebooks", "source_dir", "images"):
+    for name in ("notebooks", "images"):
         shutil.copytree(ROOT / name, copy / name)
     notebook = nbformat.read(copy / "notebooks" / NOTEBOOK, 4)
     for cell in notebook.cells:
@@ -42,7 +43,8 @@ def course(tmp_path: Path) -> Path:
 def lab(course: Path, tmp_path: Path) -> Iterator[str]:
     """The address of a JupyterLab over the copy, which no setting of this user's reaches."""
     executable()
-    names = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "LOCALMODE_HOME")
+    jupyter = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
+    names = (*jupyter, "LOCALMODE_HOME", "WORKSHOP_BUILD")
     environment = {**os.environ, **{name: str(tmp_path / name) for name in names}}
     settings = tmp_path / "JUPYTER_CONFIG_DIR" / "labconfig" / "page_config.json"
     settings.parent.mkdir(parents=True)

@@ -4,7 +4,6 @@ import ast
 import io
 import re
 import statistics
-import sys
 import tokenize
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,9 @@ from typing import Any
 import nbformat
 import pytest
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "notebooks"))
-import normalize  # noqa: E402
+from workshop import ROOT
+from workshop.publish import NOTEBOOKS, normalize
 
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("0*.ipynb"))
 IMAGE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)\)|<img\b[^>]*>")  # both ways to show a picture
 LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)")
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)

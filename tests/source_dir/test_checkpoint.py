@@ -1,14 +1,11 @@
 import errno
 import hashlib
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "source_dir"))
 
 import checkpoint
 from checkpoint import Checkpoint, CheckpointError, load_newest

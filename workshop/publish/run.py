@@ -1,8 +1,8 @@
 """Run the notebooks of the course in order, as `make run` does.
 
-    python notebooks/course.py                         # in local mode
-    python notebooks/course.py -p mode aws             # in your AWS account
-    python notebooks/course.py -p epochs 40 --only 01
+    python -m workshop.publish.run                      # in local mode
+    python -m workshop.publish.run -p mode aws          # in your AWS account
+    python -m workshop.publish.run -p epochs 40 --only 01
 
 Executed notebooks go to build/, with pages to read them on: build/index.html. A parameter goes to every notebook
 that has it; one that none has is refused.
@@ -12,6 +12,7 @@ import argparse
 import ast
 import json
 import logging
+import os
 import re
 import sys
 import time
@@ -24,9 +25,9 @@ from typing import Any
 import papermill
 from papermill.exceptions import PapermillExecutionError
 
-import pages
+from workshop import BUILD
+from workshop.publish import NOTEBOOKS, pages
 
-NOTEBOOKS = Path(__file__).parent
 _OF_NO_INTEREST = re.compile(r"(Executing|Ending) (Cell|notebook)|(Input|Output) Notebook|Working directory")
 
 
@@ -91,21 +92,23 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Run the notebooks of the course in order.")
     parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     parser.add_argument("--only", default="", metavar="PREFIX", help="only the notebooks whose names begin so")
-    parser.add_argument("--output", type=Path, default=NOTEBOOKS.parent / "build", help="where executed copies go")
+    parser.add_argument("--output", type=Path, default=BUILD, help="where everything that the run writes goes")
     options = parser.parse_args(arguments)
-    notebooks = sorted(NOTEBOOKS.glob(f"{options.only or '0'}*.ipynb"))
+    notebooks = [notebook for notebook in NOTEBOOKS if notebook.name.startswith(options.only)]
     parameters = {name: _value(text) for name, text in options.parameter}
     try:
         settings = check(parameters, notebooks)
     except ParameterError as error:
         parser.error(str(error))
     _show_outputs()
+    output = options.output.absolute()
+    os.environ["WORKSHOP_BUILD"] = str(output)  # read by `workshop` in the kernels
     began = datetime.now(UTC)
     with _daemon_left_as_found() if settings["mode"] == "local" else nullcontext():
-        runs = run(notebooks, parameters, options.output)
+        runs = run(notebooks, parameters, output)
         succeeded = not runs[-1].failed
         jobs = _training_jobs(began, settings) if succeeded else []
-    index = pages.write(options.output, runs, jobs)
+    index = pages.write(output, runs, jobs)
     for one in runs:
         print(f"{one.copy.stem:<28}{one.seconds:6.1f} s{'   failed' if one.failed else ''}")
     print(f"{'together':<28}{sum(one.seconds for one in runs):6.1f} s   to read: {index}")

@@ -1,7 +1,6 @@
 import hashlib
 import io
 import pickle
-import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -10,9 +9,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "notebooks"))
-
-import dataset
+from tests.support.training import options, run
+from workshop import dataset
 
 SMALL = {"train": 80, "validation": 20, "test": 20}  # records of the archive below
 
@@ -185,3 +183,11 @@ def test_a_damaged_archive_is_refused(tmp_path: Path, archive: Path) -> None:
     archive.write_bytes(archive.read_bytes()[:-1])
     with pytest.raises(dataset.DownloadError, match="[Cc]orrupted"):
         dataset.prepare("cifar10", tmp_path)
+
+
+@pytest.mark.usefixtures("archive")
+def test_cifar10_in_its_real_format_is_trained_on(tmp_path: Path) -> None:
+    dataset.prepare("cifar10", tmp_path)
+    ended = run(options(tmp_path, tmp_path / "out", epochs=1, **{"batch-size": 30}))
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.splitlines()[1].startswith("epoch=1 step=3 ")

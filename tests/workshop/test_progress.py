@@ -9,12 +9,9 @@ from typing import Any
 import boto3
 import pytest
 from botocore.exceptions import ClientError
-from local import BUCKET, Daemon, configure_endpoint, job_request
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "notebooks"))
-
-import cleanup
-import progress
+from tests.support.local import BUCKET, Daemon, configure_endpoint, job_request
+from workshop import cleanup, progress
 
 SHELL = ("/bin/sh", "-c")
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-SCREENSHOTS = Path(__file__).parent.parent / "build" / "test"  # kept, to look at
+from workshop import ROOT
+
+SCREENSHOTS = ROOT / "build" / "test"  # kept, to look at
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # A browser by itself asks its maker's hosts for updates, and is refused a sandbox to root.
 SWITCHES = ["--disable-background-networking", "--disable-component-update", "--disable-quic", "--no-first-run"]

@@ -1,7 +1,8 @@
+"""The training loop, with a trainer that only counts."""
+
 import hashlib
 import json
 import os
-import platform
 import re
 import signal
 import sys
@@ -13,146 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "source_dir"))
-
-from training import options, records, run, write_channel, write_channels
-
 import checkpoint
-import machine
 import train
-from data import InputError
-from metrics import METRIC_DEFINITIONS, Epoch, epoch_line
-from settings import Settings, parse_settings
-
-# --- settings ----------------------------------------------------------------------------------------------
-
-DIRECTORIES = ["--train=t", "--validation=v", "--model-dir=m", "--output-data-dir=o"]
-
-
-def parse(arguments: list[str], **environment: str) -> Settings:
-    return parse_settings(DIRECTORIES + arguments, environment)
-
-
-def test_options_win_over_hyperparameters_and_these_over_defaults() -> None:
-    settings = parse(["--epochs", "3"], SM_HPS='{"epochs": 4, "batch-size": 32}')
-    assert (settings.epochs, settings.batch_size, settings.seed) == (3, 32, 0)
-    assert str(settings.checkpoint_dir) == "/opt/ml/checkpoints"
-
-
-def test_directories_come_from_options_then_hyperparameters_then_the_environment() -> None:
-    environment = {f"SM_{name}": "env" for name in ["CHANNEL_TRAIN", "CHANNEL_VALIDATION", "MODEL_DIR"]}
-    hyperparameters = '{"validation": "hps", "model_dir": "hps", "output_data_dir": "hps"}'
-    settings = parse_settings(["--model-dir", "option"], environment | {"SM_HPS": hyperparameters})
-    directories = [settings.train, settings.validation, settings.model_dir, settings.output_data_dir]
-    assert [str(directory) for directory in directories] == ["env", "hps", "option", "hps"]
-
-
-@pytest.mark.parametrize("text", ['{"batch_size": "32"}', '{"batch-size": 32.0}', '{"batch-size": "3.2e1"}'])
-def test_hyperparameters_may_be_strings_and_have_either_dash(text: str) -> None:
-    assert parse([], SM_HPS=text).batch_size == 32
-
-
-def test_options_may_have_either_dash_as_the_driver_of_the_sdk_writes_them() -> None:
-    assert parse(["--learning_rate", "1e-3", "--batch_size=8"]).learning_rate == 0.001
-
-
-def test_a_switch_may_have_a_value_as_hyperparameters_do() -> None:
-    hyperparameters = ['{"tensorboard": true}', '{"tensorboard": "True"}', '{"tensorboard": "false"}', "{}"]
-    assert [parse([], SM_HPS=text).tensorboard for text in hyperparameters] == [True, True, False, False]
-    assert parse(["--tensorboard"]).tensorboard
-
-
-IMPOSSIBLE = {
-    "--epochs=0": "--epochs: 0 is not a whole number from 1",
-    "--epochs=1.5": "--epochs: 1.5 is not a whole number",
-    "--epochs=many": "--epochs: 'many' is not a number",
-    "--epochs=inf": "--epochs: inf is not a whole number",
-    "--batch-size=-1": "--batch-size: -1 is not a whole number",
-    "--learning-rate=nan": "--learning-rate: nan is not a finite number above 0",
-    "--learning-rate=inf": "--learning-rate: inf is not a finite number above 0",
-    "--learning-rate=0": "--learning-rate: 0 is not a finite number above 0",
-    "--seed=-1": "--seed: -1 is not a whole number from 0",
-    "--seed=4294967296": "--seed: 4294967296 is not",
-    "--checkpoint-every=-1": "--checkpoint-every: -1 is not",
-    "--checkpoint-seconds=0": "--checkpoint-seconds: 0 is not a finite number above 0",
-    "--patience=-1": "--patience: -1 is not a whole number from 0",
-    "--schedule=linear": "--schedule: invalid choice: 'linear'",
-    "--precision=float16": "--precision: invalid choice: 'float16' (choose from 'float32', 'bfloat16')",
-    "--tensorboard=1": "--tensorboard: 1 is neither true nor false",
-    "--model-dir=": "--model-dir: it is empty",
-    "--epoch=3": "unrecognized arguments: --epoch=3",
-    "--momentum=0.9": "unrecognized arguments: --momentum=0.9",
-    "extra": "unrecognized arguments: extra",
-    "--seed": "--seed: expected one argument",
-}
-
-
-@pytest.mark.parametrize(("argument", "message"), IMPOSSIBLE.items())
-def test_an_impossible_option_is_named(argument: str, message: str) -> None:
-    with pytest.raises(InputError, match=re.escape(message)):
-        parse([argument])
-
-
-IMPOSSIBLE_HYPERPARAMETERS = {
-    '{"epochs": null}': "SM_HPS: argument --epochs: 'null' is not a number",
-    '{"epochs": true}': "SM_HPS: argument --epochs: 'true' is not a number",
-    '{"epochs": [1]}': "SM_HPS: argument --epochs: '[1]' is not a number",
-    '{"learning_rate": NaN}': "SM_HPS: argument --learning-rate: NaN is not a finite number",
-    '{"momentum": 0.9}': "SM_HPS: unrecognized arguments: --momentum=0.9",
-    "[1, 2]": "SM_HPS: it must be a JSON object, not [1, 2]",
-    "{epochs}": "SM_HPS: it is not JSON",
-}
-
-
-@pytest.mark.parametrize(("text", "message"), IMPOSSIBLE_HYPERPARAMETERS.items())
-def test_an_impossible_hyperparameter_is_named(text: str, message: str) -> None:
-    with pytest.raises(InputError, match=re.escape(message)):
-        parse([], SM_HPS=text)
-
-
-def test_a_directory_that_nobody_gave_is_asked_for() -> None:
-    with pytest.raises(InputError, match="no directory for validation: give --validation DIR or set SM_CHANNEL"):
-        parse_settings(["--train=t"], {})
-
-
-# --- machine -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("cpuinfo", "instructions", "bfloat16"),
-    [
-        ({"model name": ["A"], "flags": ["fpu avx2 amx_bf16 sse"] * 2}, "avx2 amx_bf16", True),
-        ({"model name": ["A"], "flags": ["fpu avx2"]}, "avx2", False),
-        ({"Features": ["fp asimd bf16"]}, "bf16", True),
-        ({}, "unknown", False),
-    ],
-)
-def test_a_processor_is_known_by_its_instructions(
-    monkeypatch: pytest.MonkeyPatch, cpuinfo: dict[str, list[str]], instructions: str, bfloat16: bool
-) -> None:
-    monkeypatch.setattr(machine, "_described", lambda key: cpuinfo.get(key, []))
-    described = machine.machine()
-    assert (described["instructions"], machine.has_bfloat16()) == (instructions, bfloat16)
-    assert described["processor"] == cpuinfo.get("model name", [platform.machine()])[0]
-
-
-# --- metrics -----------------------------------------------------------------------------------------------
-
-
-def test_sagemaker_reads_every_metric_from_the_line_of_an_epoch() -> None:
-    row = Epoch(epoch=3, step=66, loss=0.12344, accuracy=1.0, val_loss=12.5, val_accuracy=0.0)
-    line = epoch_line(row, seconds=0.5)
-    read = {each["Name"]: re.findall(each["Regex"], line) for each in METRIC_DEFINITIONS}
-    assert line.startswith("epoch=3 step=66 loss=0.1234 accuracy=1.0000 val_loss=12.5000 val_accuracy=0.0000")
-    assert read == {
-        "train:loss": ["0.1234"],
-        "train:accuracy": ["1.0000"],
-        "validation:loss": ["12.5000"],
-        "validation:accuracy": ["0.0000"],
-    }
-
-
-# --- the loop, with a trainer that only counts ---------------------------------------------------------------
+from metrics import Epoch
+from tests.support.training import options, write_channels
 
 
 class Killed(BaseException):
@@ -614,56 +479,6 @@ def test_a_training_that_diverges_is_one_clear_error(
     monkeypatch.setattr(FakeTrainer, "take_metrics", lambda self: (float("nan"), 0.1))
     assert attempt(monkeypatch, tmp_path) == 1
     assert "diverged in epoch 1 (loss nan, " in capsys.readouterr().err
-
-
-# --- train.py as a process, without TensorFlow -----------------------------------------------------------------
-
-
-@pytest.fixture
-def without_tensorflow(tmp_path: Path) -> dict[str, str]:
-    """An environment in which the import of TensorFlow or Keras shows: it ends in a traceback."""
-    for name in ("tensorflow", "keras"):
-        (tmp_path / "none").mkdir(exist_ok=True)
-        (tmp_path / "none" / f"{name}.py").write_text("raise RuntimeError('TensorFlow was imported')")
-    return {"PYTHONPATH": str(tmp_path / "none"), "SM_OUTPUT_FAILURE": str(tmp_path / "failure")}
-
-
-@pytest.mark.parametrize(
-    ("others", "message"),
-    [
-        ({"epochs": 0}, "--epochs: 0 is not a whole number"),
-        ({"train": "/nowhere"}, "channel /nowhere is not a directory"),
-        ({"validation": "{root}/photographs"}, "images are (8, 8, 1) in "),
-        ({"train": "{root}/damaged"}, "/damaged/a.npz is empty or no .npz file"),
-        ({"checkpoint-dir": "/proc/nowhere"}, "cannot write to /proc/nowhere ("),
-        ({"model-dir": "{root}/train/a.npz/model"}, "cannot write to "),
-    ],
-)
-def test_bad_input_is_one_line_and_the_failure_reason_before_tensorflow_starts(
-    tmp_path: Path, without_tensorflow: dict[str, str], others: dict[str, Any], message: str
-) -> None:
-    write_channels(tmp_path)
-    write_channel(tmp_path / "photographs", **records(shape=(8, 8, 3)))
-    (write_channel(tmp_path / "damaged", **records()) / "a.npz").write_bytes(b"")
-    others = {name: str(value).format(root=tmp_path) for name, value in others.items()}
-    ended = run(options(tmp_path, tmp_path / "out", **others), **without_tensorflow)
-    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (1, "", 1)
-    assert message in ended.stderr
-    assert ended.stderr == f"train.py: error: {(tmp_path / 'failure').read_text()}\n"
-
-
-def test_an_unexpected_error_keeps_its_traceback(tmp_path: Path, without_tensorflow: dict[str, str]) -> None:
-    write_channels(tmp_path)
-    ended = run(options(tmp_path, tmp_path / "out"), **without_tensorflow)
-    assert ended.returncode == 1
-    assert ended.stderr.startswith("Traceback")
-    assert ended.stderr.endswith("RuntimeError: TensorFlow was imported\n")
-
-
-def test_help_shows_the_commands_to_run() -> None:
-    ended = run(["--help"])
-    assert ended.returncode == 0
-    assert "python source_dir/train.py --train data/train" in ended.stdout
 
 
 def test_the_history_is_json_of_every_epoch(fake: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -6,14 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "source_dir"))
-
-from training import records
-
 import checkpoint
 from checkpoint import CheckpointError
 from data import Channel, training_batches
 from metrics import Epoch
+from tests.support.training import records
 
 DIGIT, PHOTOGRAPH = (8, 8, 1), (32, 32, 3)
 

@@ -8,15 +8,10 @@ from typing import Any
 
 import nbformat
 import pytest
-from local import BUCKET, ROLE, Daemon, configure_endpoint
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "notebooks"))
+from tests.support.local import BUCKET, ROLE, Daemon, configure_endpoint
+from workshop import ROOT, dataset, progress, solutions
 
-import dataset
-import progress
-import solutions
-
-ROOT = Path(__file__).parents[1]
 OPTIONS = {"epochs": 2, "checkpoint-every": 8}
 
 
@@ -74,7 +69,7 @@ def test_without_momentum_the_weights_differ_a_little(
 
 
 def test_training_seconds_are_those_on_the_instance(at_daemon: Daemon, name: str) -> None:
-    from local import job_request
+    from tests.support.local import job_request
 
     at_daemon.sagemaker.create_training_job(**job_request(name))
     job = progress.follow(name)

@@ -18,9 +18,9 @@ import nbformat
 from nbconvert import HTMLExporter
 from pygments.formatters import HtmlFormatter
 
-import normalize
+from workshop import ROOT
+from workshop.publish import normalize
 
-NOTEBOOKS = Path(__file__).parent
 _STYLE = Path(__file__).with_suffix(".css")
 _LINK = re.compile(r'href="(\d\d_\w+)\.ipynb"')
 
@@ -142,7 +142,7 @@ def _body(copy: Path) -> str:
         cell.source = cell.source.replace("../images/", "images/")  # nbconvert embeds only what is below its path
         if cell.cell_type == "code":
             cell.outputs = normalize.merge_streams(cell.outputs)
-    text, _ = exporter.from_notebook_node(notebook, {"metadata": {"path": str(NOTEBOOKS.parent), "name": copy.stem}})
+    text, _ = exporter.from_notebook_node(notebook, {"metadata": {"path": str(ROOT), "name": copy.stem}})
     return _LINK.sub(r'href="\1.html"', text)
 
 
