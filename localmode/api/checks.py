@@ -9,7 +9,7 @@ from typing import Any
 import regex
 
 from localmode.core.aws import ACCOUNT_ID, Request
-from localmode.core.errors import ApiError
+from localmode.core.errors import ApiError, unsupported
 from localmode.core.runners import OPT_ML, too_many
 from localmode.core.settings import Settings
 from localmode.s3.storage import Storage, StorageError, parse_uri
@@ -90,7 +90,7 @@ def _check_metrics(definitions: list[dict[str, str]]) -> None:
 
 def refusal(feature: str) -> ApiError:
     """Return the error for what localmode does not do, which is never ignored."""
-    return ApiError("ValidationException", f"localmode does not do this: {feature}. On AWS it would be accepted.")
+    return ApiError("ValidationException", unsupported(feature))
 
 
 def refuse(paths: tuple[str, ...], structure: Request, whose: str = "") -> None:

@@ -1,4 +1,4 @@
-"""The two errors that localmode shows: to the user of the command line, and to an AWS client."""
+"""The errors that localmode raises for its users: one for the command line and Python, one for AWS clients."""
 
 from __future__ import annotations
 
@@ -15,3 +15,8 @@ class ApiError(Exception):
     def __init__(self, code: str, message: str, status: int = 400, **members: Any) -> None:
         super().__init__(message)
         self.code, self.message, self.status, self.members = code, message, status, members
+
+
+def unsupported(feature: str) -> str:
+    """Return the message that refuses what AWS offers and localmode does not."""
+    return f"localmode does not support {feature}. AWS would accept it."

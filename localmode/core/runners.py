@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from localmode.core.errors import unsupported
+
 RUNNERS = ("auto", "namespace", "rewrite", "docker")
 
 OPT_ML = "/opt/ml"
@@ -11,10 +13,10 @@ MAX_HOSTS = 4
 def too_many(count: int, runner: str) -> str:
     """Return why a runner cannot run so many instances; nothing if it can."""
     if count > MAX_HOSTS:
-        return f"localmode does not do this: an InstanceCount above {MAX_HOSTS}. On AWS it would be accepted."
+        return unsupported(f"an InstanceCount above {MAX_HOSTS}")
     if count > 1 and runner == "rewrite":
         return (
-            f"localmode does not do this with its rewrite runner: an InstanceCount of {count}. It takes the namespace "
-            "or the docker runner (LOCALMODE_RUNNER, on Linux), where every host has a name and an address of its own."
+            f"localmode does not support an InstanceCount of {count} with its rewrite runner. Set LOCALMODE_RUNNER to "
+            "namespace or docker (on Linux), which give every host a name and an address of its own."
         )
     return ""

@@ -27,7 +27,7 @@ from werkzeug.wsgi import get_input_stream
 
 from localmode.api.registry import SageMaker
 from localmode.core.aws import XML_SERVICES
-from localmode.core.errors import ApiError, LocalModeError
+from localmode.core.errors import ApiError, LocalModeError, unsupported
 from localmode.core.wsgi import readable
 from localmode.hosting.runtime import Invoker
 from localmode.http.sigv4 import Claim, claim_of, verify
@@ -140,7 +140,7 @@ class Application:
     def _invoke(self, name: str, environ: dict[str, Any]) -> Response:
         for header, member in _UNSUPPORTED_OF_INVOKE.items():
             if header in environ:
-                raise ApiError("ValidationError", f"localmode does not do this: {member}. On AWS it would be accepted.")
+                raise ApiError("ValidationError", unsupported(member))
         headers = {header: environ[key] for key, header in _FORWARDED.items() if environ.get(key)}
         target = environ.get("HTTP_X_AMZN_SAGEMAKER_TARGET_VARIANT", "")
         variant, answer = self._invoker.invoke(name, _read(environ), headers, target)

@@ -19,7 +19,7 @@ import pytest
 from tests.support.local import BUCKET, ROLE, RUNNERS, SOON, Daemon, Rooms, job_request
 
 ROOT = Path(__file__).parents[2]
-CLIENTS = ROOT / "tests" / "clients"
+CLIENTS = Path(__file__).parent / "clients"
 PACKAGE = "only_for_this_job"  # a name that nothing else has: should it get out, it does no harm
 V2 = ROOT / ".venv-clients" / "bin"
 LINES = [f"line {number:02}" for number in range(40)]

@@ -497,7 +497,7 @@ def test_what_local_mode_does_not_do_is_refused_by_name(
 ) -> None:
     code, message = refusal(daemon.sagemaker.create_training_job, **{**job_request(name), **members})
     assert code == "ValidationException"
-    assert message == f"localmode does not do this: {feature}. On AWS it would be accepted."
+    assert message == f"localmode does not support {feature}. AWS would accept it."
 
 
 def test_what_is_off_is_accepted(daemon: Daemon, name: str) -> None:
@@ -667,11 +667,11 @@ def test_what_endpoints_do_not_do_is_refused_by_name(daemon: Daemon, name: str) 
         ("ShadowProductionVariants", config(name, name)["ProductionVariants"]),
     ):
         message = refusal(daemon.sagemaker.create_endpoint_config, **config(name, name), **{member: value})[1]
-        assert message == f"localmode does not do this: {member}. On AWS it would be accepted."
+        assert message == f"localmode does not support {member}. AWS would accept it."
     request = {"EndpointName": name, "EndpointConfigName": name}
     deployment = {"AutoRollbackConfiguration": {"Alarms": [{"AlarmName": "x"}]}}
     for operation in (daemon.sagemaker.create_endpoint, daemon.sagemaker.update_endpoint):
-        assert ": DeploymentConfig." in refusal(operation, **request, DeploymentConfig=deployment)[1]
+        assert "does not support DeploymentConfig." in refusal(operation, **request, DeploymentConfig=deployment)[1]
 
 
 @pytest.mark.parametrize(
@@ -687,7 +687,7 @@ def test_what_variants_do_not_do_is_refused_by_name(daemon: Daemon, name: str, m
     (variant,) = config(name, name)["ProductionVariants"]
     request = {"EndpointConfigName": name, "ProductionVariants": [{**variant, member: value}]}
     code, message = refusal(daemon.sagemaker.create_endpoint_config, **request)
-    assert (code, message.startswith("localmode does not do this: ")) == ("ValidationException", True)
+    assert (code, message.startswith("localmode does not support ")) == ("ValidationException", True)
 
 
 @pytest.mark.parametrize(
@@ -703,7 +703,7 @@ def test_what_models_do_not_do_is_refused_by_name(
     daemon: Daemon, name: str, container: dict[str, Any], feature: str
 ) -> None:
     message = refusal(daemon.sagemaker.create_model, **model(name, **container))[1]
-    assert message == f"localmode does not do this: {feature}. On AWS it would be accepted."
+    assert message == f"localmode does not support {feature}. AWS would accept it."
 
 
 def test_variants_need_names_of_their_own_and_instances(daemon: Daemon, name: str) -> None:

@@ -91,7 +91,7 @@ def test_the_image_s_own_entrypoint_gets_the_word_train(rooms: Rooms, name: str,
 def test_an_algorithm_s_name_without_an_image_is_refused(rooms: Rooms, name: str) -> None:
     request = job_request(name)
     request["AlgorithmSpecification"]["AlgorithmName"] = request["AlgorithmSpecification"].pop("TrainingImage")
-    with pytest.raises(ApiError, match="localmode does not do this: AlgorithmName with the docker runner"):
+    with pytest.raises(ApiError, match="localmode does not support AlgorithmName with the docker runner"):
         check_training_job(request, rooms.storage, rooms.settings, "docker")
 
 

@@ -261,7 +261,7 @@ def test_more_hosts_than_can_be_run_are_refused_in_one_line(
     rooms: Rooms, name: str, count: int, runner: str, words: str
 ) -> None:
     request = several(job_request(name), count)
-    with pytest.raises(ApiError, match=f"localmode does not do this.*{words}") as refusal:
+    with pytest.raises(ApiError, match=f"localmode does not support.*{words}") as refusal:
         check_training_job(request, rooms.storage, rooms.settings, runner)
     assert (refusal.value.code, "\n" in refusal.value.message) == ("ValidationException", False)
 
@@ -270,7 +270,7 @@ def test_the_rewrite_runner_fails_a_job_of_several_hosts_that_another_runner_too
     rooms_by_runner: Callable[[str], Rooms], name: str
 ) -> None:
     record = rooms_by_runner("rewrite").run(several(job_request(name)))
-    assert record.failure_reason.startswith("InternalServerError: localmode does not do this with its rewrite runner")
+    assert record.failure_reason.startswith("InternalServerError: localmode does not support an InstanceCount of")
 
 
 def test_the_hosts_of_a_job_are_billed_as_aws_reports_them_by_the_clock(rooms: Rooms, name: str) -> None:

@@ -391,7 +391,7 @@ def test_a_request_larger_than_the_limit_is_refused_with_the_limit(daemon: Daemo
 def test_what_a_request_asks_for_and_local_mode_does_not_do_is_refused_by_name(daemon: Daemon) -> None:
     runtime = daemon.client("sagemaker-runtime")
     answer = refusal(runtime.invoke_endpoint, EndpointName="unknown", Body=b"", TargetModel="other.tar.gz")
-    message = "localmode does not do this: TargetModel. On AWS it would be accepted."
+    message = "localmode does not support TargetModel. AWS would accept it."
     assert answer["Error"] == {"Code": "ValidationError", "Message": message}
 
 
