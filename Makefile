@@ -3,36 +3,45 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+UV := $(BIN)/uv
 NOTEBOOKS := $(sort $(wildcard notebooks/0*.ipynb))
 STAMP := $(VENV)/.installed
 CLIENTS := .venv-clients
 # Bytecode is written once, at installation: without it, importing TensorFlow takes twice as long.
+INSTALL := $(UV) pip install --quiet --compile-bytecode --python
+LOCK := $(UV) pip compile --quiet --no-annotate --universal --python-version 3.11 --fork-strategy fewest \
+    --no-emit-package localmode --no-emit-package managed-spot-training-workshop --custom-compile-command 'make lock'
 unexport PYTHONDONTWRITEBYTECODE
 unexport PYTHONPATH
 
-.PHONY: env toolkit clients browser run test test-docker lint normalize bench lab clean
+.PHONY: env toolkit clients browser lock run test test-docker lint normalize bench lab clean
 
-env: $(STAMP)  ## set up .venv; redone when requirements.txt changes
+env: $(STAMP)  ## set up .venv; redone when the requirements change
 
-$(STAMP): requirements.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v not in ((3, 11), (3, 12)) and \
-	    f"TensorFlow 2.19 and this course need Python 3.11 or 3.12, not {v[0]}.{v[1]}: make PYTHON=python3.12 ...")'
+$(UV):
+	@$(PYTHON) -c 'import platform as p, sys; v = sys.version_info[:2]; \
+	    (3, 11) <= v <= (3, 13) or sys.exit(f"TensorFlow 2.21 needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is " \
+	        f"{v[0]}.{v[1]}: make PYTHON=python3.13 ... names another one"); \
+	    (p.system(), p.machine()) != ("Darwin", "x86_64") or sys.exit("TensorFlow 2.21 does not run on Intel Macs")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check uv==0.13.8
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --requirement requirements.txt
+
+$(STAMP): requirements.txt requirements.lock pyproject.toml localmode/pyproject.toml | $(UV)
+	@echo "Installing TensorFlow, the SageMaker SDK and what they need into $(VENV): 2 GB, about a minute"
+	$(INSTALL) $(BIN)/python --constraint requirements.lock --requirement requirements.txt
 	@touch $@
 
 toolkit: $(VENV)/.toolkit  ## what SDK v2 and tuning jobs start in an image: `train`, of sagemaker-training; needs gcc
 
-$(VENV)/.toolkit: $(STAMP)
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --editable '.[toolkit]'
+$(VENV)/.toolkit: requirements-toolkit.txt $(STAMP)
+	$(INSTALL) $(BIN)/python --constraint requirements.lock --requirement $<
 	@touch $@
 
 clients: $(CLIENTS)/.installed  ## SDK v2 and the AWS command line, for the tests, away from SDK v3
 
-$(CLIENTS)/.installed: requirements-clients.txt | $(STAMP)
-	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(CLIENTS)
-	$(BIN)/uv pip install --quiet --python $(CLIENTS)/bin/python --compile-bytecode --requirement $<
+$(CLIENTS)/.installed: requirements-clients.txt requirements-clients.lock | $(STAMP)
+	$(UV) venv --quiet --clear --python $(BIN)/python $(CLIENTS)
+	$(INSTALL) $(CLIENTS)/bin/python --constraint requirements-clients.lock --requirement $<
 	@touch $@
 
 browser: $(VENV)/.browser  ## JupyterLab, and what the tests open it with
@@ -40,9 +49,14 @@ browser: $(VENV)/.browser  ## JupyterLab, and what the tests open it with
 # JupyterLab brings a checker of IRIs that jsonschema can do without, and which takes 1.7 s of every import of the
 # SageMaker SDK.
 $(VENV)/.browser: requirements-lab.txt $(STAMP)
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --requirement $<
-	$(BIN)/uv pip uninstall --quiet --python $(BIN)/python rfc3987-syntax
+	$(INSTALL) $(BIN)/python --constraint requirements.lock --requirement $<
+	$(UV) pip uninstall --quiet --python $(BIN)/python rfc3987-syntax
 	@touch $@
+
+lock: | $(UV)  ## pin what the requirements bring, after a change of them; `make lock LOCK_FLAGS=--upgrade` takes the newest
+	$(LOCK) $(LOCK_FLAGS) --output-file requirements.lock \
+	    requirements.txt requirements-lab.txt requirements-toolkit.txt
+	$(LOCK) $(LOCK_FLAGS) --output-file requirements-clients.lock requirements-clients.txt
 
 run: env  ## the whole course, in local mode; executed notebooks and pages to read them on in build/
 	$(BIN)/python -m workshop.publish.run
