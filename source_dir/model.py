@@ -269,12 +269,15 @@ def write_events(directory: Path, history: list[Epoch]) -> None:
     """
     if directory.exists():
         shutil.rmtree(directory)
+    # What tf.summary.scalar writes; from TensorFlow 2.21 on, that function needs TensorBoard to be installed.
+    scalar = tf.compat.v1.SummaryMetadata(data_class="DATA_CLASS_SCALAR", plugin_data={"plugin_name": "scalars"})
     for part, prefix in (("train", ""), ("validation", "val_")):
         with tf.summary.create_file_writer(str(directory / part)).as_default():
             for row in history:
                 values: dict[str, Any] = dict(row)
                 for metric in ("loss", "accuracy"):
-                    tf.summary.scalar(metric, values[prefix + metric], step=row["step"])
+                    value = tf.constant(values[prefix + metric], tf.float32)
+                    tf.summary.write(metric, value, step=row["step"], metadata=scalar)
 
 
 def _forms(arrays: Arrays) -> dict[str, str]:
