@@ -1,4 +1,4 @@
-"""Archives from S3, unpacked so that nothing of them leaves its directory."""
+"""Unpack archives from S3 without writing outside the target directory, and find the SavedModels in them."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ _DAMAGED = (tarfile.TarError, EOFError, ValueError, RecursionError, zlib.error)
 
 
 class ArchiveError(Exception):
-    """An archive that is not unpacked; the message says why, and is to follow the archive's name."""
+    """An archive is refused. The message says why and is written to follow the archive's name."""
 
 
 def unpack(archive: Path, directory: Path) -> None:
-    """Unpack the files and directories of a gzipped tar archive; raise ArchiveError for links, devices and ways out.
+    """Unpack the files and directories of a gzipped tar archive into `directory`.
 
-    By hand, since Python has extraction filters only from 3.11.4 on.
+    Files get the permissions that tarfile's data filter would give them (https://docs.python.org/3/library/tarfile.html
+    #tarfile.data_filter), which Python has only from 3.11.4 on. Raises ArchiveError for links, devices, paths that lead
+    out of `directory`, and archives that cannot be read.
     """
     try:
         with tarfile.open(archive, "r:gz") as tar:
             for member in tar:
                 _unpack_member(tar, member, directory)
-    except (*_DAMAGED, OSError) as error:  # or the disk is full
+    except (*_DAMAGED, OSError) as error:  # OSError: the disk may be full
         raise ArchiveError(f"cannot be unpacked: {' '.join(str(error).split())}") from error
 
 
@@ -37,14 +39,23 @@ def _unpack_member(tar: tarfile.TarFile, member: tarfile.TarInfo, directory: Pat
         target.parent.mkdir(parents=True, exist_ok=True)
         with tar.extractfile(member) as source, target.open("wb") as copy:  # type: ignore[union-attr]
             shutil.copyfileobj(source, copy)
+        target.chmod(_permissions(member.mode))
     else:
         raise ArchiveError(f"has a member that is no file or directory: {member.name!r}")
+
+
+def _permissions(mode: int) -> int:
+    """Drop setuid, setgid, sticky and write for group and others; let the owner read and write the file."""
+    mode &= 0o755
+    if not mode & 0o100:
+        mode &= ~0o111
+    return mode | 0o600
 
 
 def saved_models(directory: Path) -> dict[str, dict[int, Path]]:
     """Return the SavedModels of a directory, by name and version: `[NAME/]VERSION/saved_model.pb`.
 
-    One without a name is called like the directory. Raises ArchiveError for a directory without any.
+    A model without a name gets the name of the directory. Raises ArchiveError if there is no model.
     """
     models: dict[str, dict[int, Path]] = {}
     for path in sorted(directory.rglob("saved_model.pb")):
