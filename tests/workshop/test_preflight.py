@@ -1,8 +1,7 @@
 """What the notebooks ask AWS before they create anything, against the answers that AWS gives."""
 
-import json
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import boto3
 import pytest
 from botocore.stub import ANY, Stubber
 
-from workshop import ROOT, preflight
+from workshop import containers, preflight
 
 ROLE = "arn:aws:iam::111122223333:role/service-role/Training"
 SESSION = {"Account": "111122223333", "UserId": "x", "Arn": "arn:aws:sts::111122223333:assumed-role/Training/me"}
@@ -155,7 +154,7 @@ def test_a_user_must_name_a_role(account: Account) -> None:
     account.answers("sts", "get_caller_identity", USER)
     account.allows(calls=5)
     account.quota(**{SPOT: 1})
-    assert findings()["role"] == ("missing", "you are user me: give `role` an execution role's ARN")
+    assert findings()["role"] == ("missing", "you are user me: set `role` to the ARN of an execution role")
 
 
 def test_a_role_that_is_not_there_is_missing(account: Account) -> None:
@@ -197,9 +196,31 @@ def test_an_endpoint_has_no_greatest_cost(account: Account) -> None:
     assert findings("endpoint")["cost"][1].startswith("5.52 USD a day until it is deleted")
 
 
-def test_the_framework_is_the_one_that_runs_here() -> None:
-    pins = (ROOT / "requirements.txt").read_text()
-    assert f"\ntensorflow-cpu=={preflight.FRAMEWORK_VERSION}." in pins
+@pytest.mark.parametrize(
+    ("usage", "image"), [("training job", containers.TRAINING), ("endpoint", containers.INFERENCE)]
+)
+@pytest.mark.parametrize(("days", "outcome"), [(61, "ok"), (60, "warning"), (0, "warning"), (-1, "warning")])
+def test_the_image_of_each_usage_is_named_with_its_last_patch_and_a_warning_before(
+    account: Account, usage: str, image: containers.Image, days: int, outcome: str
+) -> None:
+    account.is_role()
+    account.allows(calls=8 if usage == "endpoint" else 6)
+    account.quota(**{f"ml.m5.xlarge for {usage} usage": 1})
+    today = image.patched_until - timedelta(days=days)
+    (found,) = [each for each in preflight.check(usage, "ml.m5.xlarge", today=today) if each.what == "image"]
+    assert found.outcome == outcome
+    assert found.detail.startswith(f"tensorflow-{image.scope}:{image.version}-cpu-py312, patched until 20")
+
+
+def test_an_image_that_has_to_be_replaced_does_not_stop_the_notebook(
+    account: Account, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(containers, "current_date", lambda: date(2030, 1, 1))
+    account.is_role()
+    account.allows(calls=8)
+    account.quota(**{"ml.m5.xlarge for endpoint usage": 1})
+    preflight.require("endpoint", "ml.m5.xlarge")
+    assert "image        warning  tensorflow-inference:" in capsys.readouterr().out
 
 
 def test_access_is_a_region_and_credentials_and_nothing_is_created(account: Account) -> None:
@@ -210,13 +231,3 @@ def test_access_is_a_region_and_credentials_and_nothing_is_created(account: Acco
 def test_an_unknown_usage_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown usage 'training'"):
         list(preflight.check("training"))
-
-
-@pytest.mark.parametrize("usage", preflight.USAGES)
-def test_what_is_asked_for_is_in_the_policy(usage: str) -> None:
-    caller = preflight.Caller("111122223333", "aws", ROLE)
-    policy = json.loads((ROOT / "docs/iam/workshop-policy.json").read_text())
-    for resource, actions in preflight.needed(usage, caller, "eu-west-1", ROLE, "spot-workshop").items():
-        for action in actions:
-            allowing = [one["Resource"] for one in policy["Statement"] if action in one["Action"]]
-            assert any(fnmatchcase(resource, pattern) for patterns in allowing for pattern in patterns), action
