@@ -1,1 +1,1 @@
-"""IAM, STS and CloudWatch Logs, served by moto."""
+"""IAM, STS and CloudWatch Logs, served by moto and kept on disk."""

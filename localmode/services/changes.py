@@ -1,12 +1,13 @@
-"""What clients change in IAM and CloudWatch Logs, kept on disk: the requests, made again when the daemon starts.
+"""The journal of requests that change IAM or CloudWatch Logs, and their replay when the daemon starts.
 
-moto keeps these services in memory. So each request that has changed something is written down, with its time and a
-seed for what moto draws at random: made again it has the same effect, to the dates, identifiers and secrets.
+moto keeps these services in memory. Each request that has changed something is therefore written down with its time
+and a random seed for moto: replayed, it has the same effect, including dates, identifiers and secrets.
 """
 
 from __future__ import annotations
 
 import secrets
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,7 +37,7 @@ def _utcnow() -> datetime:
 
 @contextmanager
 def at(when: float) -> Iterator[None]:
-    """Let moto take it for `when` (seconds since the epoch) in this thread: a request of then is answered as it was."""
+    """Set moto's clock in this thread to `when` (seconds since the epoch)."""
     token = _then.set(when)
     try:
         yield
@@ -51,7 +52,7 @@ class Change:
     service: str
     method: str
     query: str
-    headers: dict[str, str]  # those that moto looks at
+    headers: dict[str, str]  # those that moto reads
     body: str  # one character per byte
     when: float
     seed: int
@@ -72,7 +73,7 @@ class Change:
 
     @contextmanager
     def conditions(self) -> Iterator[None]:
-        """Let moto find the clock and the chance of the moment when the request was made first."""
+        """Set moto's clock and random generator to the time and the seed of this change."""
         mock_random.seed(self.seed)
         try:
             with at(self.when):
@@ -81,15 +82,21 @@ class Change:
             mock_random.seed(secrets.randbits(64))
 
 
-class Changes:
-    """All changes, oldest first, one line of JSON each. For one thread at a time."""
+class Journal:
+    """All changes, oldest first, one line of JSON each.
+
+    `add` is called in the order in which the changes were made. `write` is called from any thread; threads that wait
+    for the disk at the same time share one fsync.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._unwritten: list[Change] = []
+        self._added = self._written = 0
+        self._writing = threading.Lock()
 
-    def all(self) -> list[Change] | None:
-        """Return what has been written down, None before the first time; raise LocalModeError if it is damaged."""
+    def read(self) -> list[Change] | None:
+        """Return the changes on disk, None if there is no journal yet; raise LocalModeError if it is damaged."""
         if not self._path.exists():
             return None
         return read_lines(self._path, lambda document: Change(**document), "the roles and logs in it")
@@ -97,13 +104,21 @@ class Changes:
     def add(self, change: Change) -> None:
         """Take a change that has been made; `write` puts it on disk."""
         self._unwritten.append(change)
+        self._added += 1
 
     def write(self) -> None:
-        """Write down what is not on disk yet, that included which a full disk has refused before; raise OSError."""
-        if not self._unwritten:
-            return
-        append_lines(self._path, map(asdict, self._unwritten), durable=True)
-        self._unwritten.clear()
+        """Put all changes on disk that were added before this call; raise OSError if the disk refuses them.
+
+        Refused changes stay in the queue: the next call tries them again.
+        """
+        added = self._added
+        with self._writing:
+            if self._written >= added:
+                return
+            batch = list(self._unwritten)
+            append_lines(self._path, map(asdict, batch), durable=True)
+            del self._unwritten[: len(batch)]
+            self._written += len(batch)
 
 
 for _models in (moto.iam.models, moto.logs.models):

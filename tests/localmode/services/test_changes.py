@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import pytest
 from botocore.exceptions import ClientError
 
 from localmode.core.durable import append_lines
+from localmode.services.changes import Change, Journal
 from localmode.services.logs import Logs
-from tests.support.local import Daemon, Pipe, Rooms, ended, job_request
+from tests.support.gate import Gate
+from tests.support.local import SOON, Daemon, Pipe, Rooms, ended, job_request
 
 Make = Callable[..., Daemon]
 GROUP = "/aws/sagemaker/TrainingJobs"
@@ -106,6 +109,36 @@ def test_a_change_that_cannot_be_made_again_keeps_no_other_away(new_daemon: Make
     daemon.start()
     assert [user["UserName"] for user in daemon.client("iam").list_users()["Users"]] == ["second"]
     assert "could not be made again" in (daemon.home / "logs" / "daemon.log").read_text()
+
+
+# The journal
+
+
+def test_changes_that_wait_for_the_disk_share_one_write_and_keep_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, writes = Gate(), []
+
+    def fsync(file: int) -> None:
+        writes.append(file)
+        disk.wait()
+
+    (tmp_path / "journal").touch()
+    journal = Journal(tmp_path / "journal")
+    changes = [Change("iam", "POST", "", {}, f"Action={number}", float(number), number) for number in range(7)]
+    monkeypatch.setattr("localmode.core.durable.os.fsync", fsync)
+    monkeypatch.setattr("localmode.core.durable.sync_directory", lambda directory: None)
+    with ThreadPoolExecutor(len(changes)) as pool:
+        journal.add(changes[0])
+        waiting = [pool.submit(journal.write)]
+        disk.arrived()
+        for change in changes[1:]:
+            journal.add(change)
+            waiting.append(pool.submit(journal.write))
+        assert not any(each.done() for each in waiting)
+        disk.opened.set()
+        assert [each.result(SOON) for each in waiting] == [None] * 7
+    assert (journal.read(), len(writes)) == (changes, 2)
 
 
 # Logs of jobs
@@ -247,41 +280,6 @@ def test_deleted_logs_stay_deleted(new_daemon: Make) -> None:
     daemon.sagemaker.create_training_job(**job_request("three", "echo", "three"))
     daemon.finished("three")
     assert len(daemon.client("logs").filter_log_events(logGroupName=GROUP)["events"]) == 1
-
-
-def test_what_cannot_be_written_down_is_not_acknowledged(
-    rooms: Rooms, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(file: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    changes = rooms.services._changes._path
-    before = changes.read_bytes()
-    monkeypatch.setattr("localmode.core.durable.os.fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        rooms.services.query(Action="CreateUser", UserName=name)
-    assert changes.read_bytes() == before
-    monkeypatch.undo()
-    with pytest.raises(RuntimeError, match="EntityAlreadyExists"):  # the client tries again
-        rooms.services.query(Action="CreateUser", UserName=name)
-    assert [change.body for change in rooms.services._changes.all() or []][-1].endswith(f"UserName={name}")
-
-
-def test_nothing_else_is_asked_of_moto_while_a_change_is_made(
-    rooms: Rooms, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What else is drawn from its generator would change what the change draws when it is made again."""
-    alone = []
-
-    def send(*request: Any) -> Any:
-        alone.append(rooms.services._lock.locked())
-        return really_send(*request)
-
-    really_send = rooms.services._send
-    monkeypatch.setattr(rooms.services, "_send", send)
-    rooms.services.query(Action="CreateUser", UserName=name)
-    rooms.services.query(Action="ListUsers")
-    assert alone == [True, True]
 
 
 def test_a_request_that_names_two_operations_is_the_one_that_moto_takes_it_for(new_daemon: Make) -> None:

@@ -1,11 +1,9 @@
 """What the daemon acknowledged it keeps: killed at any moment, on a full disk, on one that is read-only or damaged."""
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
 
 import pytest
 from botocore.exceptions import ClientError
@@ -15,7 +13,6 @@ from localmode.core.durable import Journal
 from localmode.core.errors import LocalModeError
 from localmode.hosting.provisioning import Hosting
 from localmode.hosting.registry import Endpoints
-from localmode.services.logs import Logs, LogStream
 from localmode.training.scheduler import TrainingJobs
 from tests.support.durability import Siege
 from tests.support.local import BUCKET, RUNNERS, SOON, Daemon, Pipe, Rooms, job_request, spot_request
@@ -116,38 +113,6 @@ def test_a_read_only_state_directory_is_one_clear_line_and_stays_as_it_is(new_da
     assert daemon.start().s3.get_object(Bucket=BUCKET, Key="kept")["Body"].read() == b"1"
 
 
-class Refusing:
-    """A file on a disk that has room for ten more bytes."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self.tell, self.truncate = file.tell, file.truncate
-
-    def __enter__(self) -> "Refusing":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def write(self, content: bytes) -> int:
-        return self._file.write(content[:10])
-
-
-def test_a_log_that_the_disk_refuses_keeps_its_whole_lines(
-    rooms_by_runner: Callable[[str], Rooms], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "mine.jsonl"
-    stream = LogStream(path, "mine", rooms_by_runner("rewrite").services, "group")
-    monkeypatch.setattr(stream, "publish", lambda events: None)
-    stream.write(["first"])
-    opened = Path.open
-    with monkeypatch.context() as full, pytest.raises(OSError, match="No space left on device"):
-        full.setattr(Path, "open", lambda *arguments, **options: Refusing(opened(*arguments, **options)))
-        stream.write(["second"])
-    stream.write(["third"])
-    assert [json.loads(line)["message"] for line in path.read_text().splitlines()] == ["first", "third"]
-
-
 # Journals that are damaged
 
 DAMAGED = [b"", b"{", b"[]", b"{}", b"3", b"null", b"\xff\xfe", bytes(100), b'{"CreationTime": 1}']
@@ -170,16 +135,3 @@ def test_a_damaged_journal_is_named_and_left_as_it_is(
         else:
             Register(journal, rooms.settings, "model", "model", "Model")
     assert path.read_bytes() == content
-
-
-def test_a_damaged_log_is_named(
-    rooms_by_runner: Callable[[str], Rooms], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "mine.jsonl"
-    path.write_text('{"message": "x"}\n{"mess\n')
-    services = rooms_by_runner("rewrite").services
-    monkeypatch.setattr(services, "logs", lambda *_, **__: {})  # which has the group already
-    keepers = dict(services._forget_logs)
-    with pytest.raises(LocalModeError, match=f"{path} is damaged"):
-        Logs(tmp_path, services)
-    assert services._forget_logs == keepers

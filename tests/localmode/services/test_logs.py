@@ -1,54 +1,25 @@
-"""What a container says, cut into events."""
+"""Logs of jobs in CloudWatch Logs: events, filters, streams that a client deletes."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from localmode.cluster.output import Lines, MetricScanner
+from localmode.core.errors import LocalModeError
 from localmode.services.changes import at
-from localmode.services.logs import GROUP
+from localmode.services.errors import ServiceError
+from localmode.services.logs import GROUP, Logs, LogStream
 from tests.support.local import Daemon, Rooms, job_request
 
 LIMIT = 256 * 1024 - 26
 
 
-def lines(*chunks: bytes) -> list[str]:
-    cutter = Lines()
-    return [*(line for chunk in chunks for line in cutter.feed(chunk)), *cutter.rest()]
-
-
-def test_lines_come_whole_however_they_arrive() -> None:
-    said = "first\nsecond é\r\n\nlast".encode()
-    assert lines(*(bytes([byte]) for byte in said)) == lines(said) == ["first", "second é", "", "last"]
-
-
-def test_a_line_without_an_end_is_cut_and_not_gathered() -> None:
-    cutter = Lines()
-    said = [line for _ in range(100) for line in cutter.feed(b"x" * (1 << 16))]
-    assert {len(line) for line in said} == {LIMIT}
-    assert sum(map(len, [*said, *cutter.rest()])) == 100 << 16
-
-
-@pytest.mark.parametrize("character", ["é", "€", "🙂"])
-@pytest.mark.parametrize("shift", range(4))
-def test_no_character_is_cut_in_two(character: str, shift: int) -> None:
-    said = "x" * shift + character * 200_000
-    assert "".join(lines(said.encode())) == said
-
-
-def test_bytes_that_are_no_text_are_cut_too() -> None:
-    assert sum(map(len, lines(b"\x80" * 600_000))) == 600_000
-
-
 def test_a_long_line_of_a_job_is_in_its_log(rooms: Rooms, name: str) -> None:
     record = rooms.run(job_request(name, "head", "-c", "600000", "/dev/zero"))
     assert [len(line) for line in rooms.log(record)] == [LIMIT, LIMIT, 600_000 - 2 * LIMIT]
-
-
-def test_a_metric_whose_regex_searches_for_ever_is_left_out_and_the_others_are_found() -> None:
-    found: dict[str, float] = {}
-    definitions = [{"Name": "endless", "Regex": "(a+)+b"}, {"Name": "x", "Regex": "x=([0-9.]+)"}]
-    MetricScanner(definitions, found.__setitem__).scan("a" * 50 + " x=3")
-    assert found == {"x": 3.0}
 
 
 @pytest.mark.parametrize(
@@ -87,3 +58,81 @@ def test_a_clock_that_is_set_back_changes_no_order(rooms: Rooms, name: str, monk
         ("two", 0),
         ("three", 1000),
     ]
+
+
+class Deleting:
+    """CloudWatch Logs whose client deletes the group of a stream whenever it has been created, `times` times."""
+
+    def __init__(self, times: int) -> None:
+        self.left = times
+
+    def logs(self, operation: str, **request: Any) -> dict[str, Any]:
+        if operation == "CreateLogStream" and self.left:
+            self.left -= 1
+            raise ServiceError(operation, "400", '{"__type": "ResourceNotFoundException"}')
+        return {}
+
+
+def test_a_stream_is_created_however_often_a_client_deletes_its_group(tmp_path: Path) -> None:
+    services: Any = Deleting(10_000)
+    LogStream(tmp_path / "stream.jsonl", "stream", services, "group").create()
+    assert services.left == 0
+
+
+class Refused:
+    """CloudWatch Logs that refuses every call."""
+
+    def logs(self, operation: str, **request: Any) -> dict[str, Any]:
+        raise ServiceError(operation, "400", '{"__type": "InvalidParameterException"}')
+
+
+def test_another_refusal_of_cloudwatch_logs_is_an_error(tmp_path: Path) -> None:
+    services: Any = Refused()
+    with pytest.raises(ServiceError) as caught:
+        LogStream(tmp_path / "stream.jsonl", "stream", services, "group").create()
+    assert caught.value.code == "InvalidParameterException"
+
+
+class Refusing:
+    """A file on a disk that has room for ten more bytes."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.tell, self.truncate = file.tell, file.truncate
+
+    def __enter__(self) -> "Refusing":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, content: bytes) -> int:
+        return self._file.write(content[:10])
+
+
+def test_a_log_that_the_disk_refuses_keeps_its_whole_lines(
+    rooms_by_runner: Callable[[str], Rooms], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "mine.jsonl"
+    stream = LogStream(path, "mine", rooms_by_runner("rewrite").services, "group")
+    monkeypatch.setattr(stream, "publish", lambda events: None)
+    stream.write(["first"])
+    opened = Path.open
+    with monkeypatch.context() as full, pytest.raises(OSError, match="No space left on device"):
+        full.setattr(Path, "open", lambda *arguments, **options: Refusing(opened(*arguments, **options)))
+        stream.write(["second"])
+    stream.write(["third"])
+    assert [json.loads(line)["message"] for line in path.read_text().splitlines()] == ["first", "third"]
+
+
+def test_a_damaged_log_is_named_and_stays_when_a_client_deletes_its_group(
+    rooms_by_runner: Callable[[str], Rooms], tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_text('{"timestamp": 1, "message": "x"}\n{"mess\n')
+    services = rooms_by_runner("rewrite").services
+    with pytest.raises(LocalModeError, match=f"{path} is damaged"):
+        Logs(tmp_path, services, f"group-of-{name}")
+    services.logs("CreateLogGroup", logGroupName=f"group-of-{name}")
+    services.logs("DeleteLogGroup", logGroupName=f"group-of-{name}")
+    assert path.exists()
