@@ -1,15 +1,15 @@
-"""Two image data sets, each as the three channels of a training job.
+"""Two image data sets as channels of a training job.
 
-    channels = dataset.prepare("digits", "data")    # data/train/train.npz, and so on
+    channels = dataset.prepare("digits", "data")    # writes data/train/train.npz and so on
     images, labels, class_names = dataset.load(channels["test"].directory)
 
-A channel is a directory with one file, CHANNEL.npz, of the arrays
+A channel is a directory with one file, CHANNEL.npz, which contains the arrays
 
     images       uint8 [N, H, W, C], 0 to 255
     labels       int64 [N], an index into class_names
     class_names  unicode [number of classes]
 
-The same name and seed give the same bytes in every run, so that an upload can be compared by its hash.
+The same name and seed give the same bytes in every run, so that uploads can be compared by their hashes.
 """
 
 import os
@@ -42,31 +42,31 @@ CIFAR10_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001
 
 
 class DownloadError(RuntimeError):
-    """A data set is not in the cache and could not be downloaded."""
+    """A data set is not in the cache and cannot be downloaded."""
 
 
 @dataclass(frozen=True)
 class Channel:
-    """One channel on disk: the directory to upload, and how many records its file holds."""
+    """A channel on disk: the directory to upload, and the number of records in its file."""
 
     directory: Path
     records: int
 
 
 def prepare(name: str = "digits", directory: str | Path = "data", seed: int = 0) -> dict[str, Channel]:
-    """Write the channels "train", "validation" and "test" of a data set below directory.
+    """Write the channels "train", "validation" and "test" of a data set to subdirectories of a directory.
 
-    The splits are stratified: every class has the same share of each. Each file is replaced atomically.
+    The splits are stratified: each class has the same share of every channel. Files are replaced atomically.
 
     Args:
-        name: "digits" (1,797 images of 8x8x1, part of scikit-learn) or "cifar10" (60,000 of 32x32x3,
+        name: "digits" (1,797 images of 8x8x1, part of scikit-learn) or "cifar10" (60,000 images of 32x32x3,
             170 MB, downloaded once).
-        directory: where the channels go; made if it is not there.
-        seed: decides which record falls into which channel (CIFAR-10's test set is always its own).
+        directory: where the channels go; created if it does not exist.
+        seed: decides the channel of each record; CIFAR-10's own test set always becomes "test".
 
     Raises:
-        ValueError: the name is unknown, or the data does not have the number of records it should have.
-        DownloadError: CIFAR-10 is not in the cache and could not be downloaded.
+        ValueError: the name is unknown, or the data set has an unexpected number of records.
+        DownloadError: CIFAR-10 is not in the cache and cannot be downloaded.
     """
     if name not in RECORDS:
         raise ValueError(f"unknown data set {name!r}: choose one of {', '.join(RECORDS)}")
@@ -99,7 +99,7 @@ def _file(directory: Path) -> Path:
 
 def _write(directory: Path, images: Images, labels: Labels, class_names: list[str]) -> Channel:
     directory.mkdir(parents=True, exist_ok=True)
-    # Drafted beside the channel, not in it: what an interrupted run leaves behind is never uploaded.
+    # The draft is not in the channel's directory, so that the rest of an interrupted run is never uploaded.
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".draft-") as scratch:
         draft = Path(scratch, "draft.npz")
         np.savez(draft, images=images, labels=labels, class_names=np.array(class_names))
@@ -108,7 +108,7 @@ def _write(directory: Path, images: Images, labels: Labels, class_names: list[st
 
 
 def _split(records: Records, second: int, seed: int) -> tuple[Records, Records]:
-    """Divide records in two, the second part of the given size, with the classes in equal shares."""
+    """Split records in two parts, the second of a given size, with the same share of each class in both."""
     images, labels = records
     first_images, second_images, first_labels, second_labels = train_test_split(
         images, labels, test_size=second, random_state=seed, stratify=labels
@@ -117,9 +117,9 @@ def _split(records: Records, second: int, seed: int) -> tuple[Records, Records]:
 
 
 def _digits() -> Records:
-    """Return scikit-learn's digits, their 0..16 spread over 0..255: v becomes 255 v / 16, halves rounded up.
+    """Return scikit-learn's digits, with the values scaled from 0..16 to 0..255 and halves rounded up.
 
-    The 17 values stay 17 distinct values, so that nothing is lost: round(16 u / 255) gives v back.
+    The scaling loses nothing: round(16 u / 255) gives the original value back.
     """
     digits = load_digits()
     values = digits.images.astype(np.int64)[..., np.newaxis]
@@ -127,8 +127,8 @@ def _digits() -> Records:
 
 
 def _download_cifar10() -> Path:
-    """Return the path of CIFAR-10's archive in Keras's cache, verified, downloaded if it is not there."""
-    import keras  # only here: it takes seconds, and the digits need none of it
+    """Return the path of CIFAR-10's archive in Keras's cache; verify its checksum, and download it if necessary."""
+    import keras  # not above: the import takes seconds, and the digits do not need it
 
     home = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
     archive = home / "datasets" / "cifar-10-python.tar.gz"
@@ -139,14 +139,14 @@ def _download_cifar10() -> Path:
     except Exception as error:  # noqa: BLE001  (get_file raises a bare Exception where there is no network)
         raise DownloadError(
             f"CIFAR-10 could not be downloaded: {error}\n"
-            f'Either use the data set "digits", which needs no network, or download {CIFAR10_URL} '
-            f"where there is one and put it at {archive}"
+            f'Use the data set "digits", which needs no network, or download {CIFAR10_URL} '
+            f"on another machine and copy it to {archive}"
         ) from None
     return archive
 
 
 def _cifar10(archive: Path) -> tuple[Records, Records]:
-    """Read the training and the test records of CIFAR-10's archive, whose checksum has been verified."""
+    """Read the training and the test records from CIFAR-10's archive. Unpickles it: verify its checksum first."""
     batches = []
     with tarfile.open(archive) as tar:
         for batch in [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]:
@@ -161,6 +161,6 @@ def _cifar10(archive: Path) -> tuple[Records, Records]:
 
 
 def _cifar10_batch(batch: dict[bytes, Any]) -> Records:
-    """Turn rows of 1,024 red, 1,024 green and 1,024 blue values into images [N, 32, 32, 3]."""
+    """Convert rows of 1,024 red, 1,024 green and 1,024 blue values to images [N, 32, 32, 3]."""
     images = batch[b"data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     return np.ascontiguousarray(images), np.array(batch[b"labels"], dtype=np.int64)

@@ -1,11 +1,7 @@
-"""The figures of the four notebooks, in one style.
+"""The figures of the notebooks.
 
-Every function draws plain data on a figure of its own and returns it: as the last line of a cell it is shown
-once, and in a script it can be saved. The background is opaque, so that a figure reads the same in a light
-and in a dark notebook. The colours are those of Okabe and Ito, which colour-blind readers can tell apart, and
-a second sign (line style, hatch, marker, number) goes with each.
-
-Importing the module sets the style for every other plot of the notebook as well.
+Every function draws plain data on a new figure and returns it: a notebook shows it once, as the last line of a cell,
+and a script can save it. `style` has the colours; importing it also styles the other plots of a notebook.
 """
 
 from collections import Counter
@@ -25,64 +21,23 @@ from matplotlib.transforms import offset_copy
 from numpy.typing import NDArray
 from sklearn import metrics
 
-BLACK, GREY, WHITE = "#000000", "#BBBBBB", "#FFFFFF"
-ORANGE, SKY, GREEN, YELLOW = "#E69F00", "#56B4E9", "#009E73", "#F0E442"
-BLUE, VERMILION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
+from workshop import style
+from workshop.style import BLACK, CURVES, ORANGE, PURPLE, SKY, WHITE
 
-plt.rcParams.update(
-    {
-        "axes.axisbelow": True,
-        "axes.spines.right": False,
-        "axes.spines.top": False,
-        "axes.titlesize": 10,
-        "figure.constrained_layout.use": True,
-        "figure.dpi": 100,
-        "figure.facecolor": WHITE,
-        "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
-        "font.size": 10,
-        "grid.color": "#E5E5E5",
-        "legend.frameon": False,
-    }
-)
-
-# Jobs with the same curve all stay visible: each is drawn thinner, and with more gaps, than the one below it.
-CURVES = ((BLUE, "-"), (ORANGE, "--"), (BLACK, ":"))
 PANELS = (
     ("loss", "Training loss (nats)", 1),
     ("val_loss", "Validation loss (nats)", 1),
     ("val_accuracy", "Validation accuracy (%)", 100),
 )
-
-# SecondaryStatus, and the parts of Training: the colour and the hatch of a bar, in the order of the legend.
-LASTING = {
-    "Starting": (GREY, ""),
-    "Downloading": (SKY, "////"),
-    "Script starts": (BLUE, "...."),
-    "Training": (BLUE, ""),
-    "Work lost": (ORANGE, "xxx"),
-    "Interrupted": (VERMILION, "xxx"),
-    "Stopping": (PURPLE, "\\\\\\\\"),
-    "Uploading": (YELLOW, ""),
-}
-OTHER = (GREY, "....")  # statuses that SageMaker no longer uses, or has added since
-# SecondaryStatus: those in which a job has an instance that is charged.
-CHARGED = ("Downloading", "Training", "Uploading")
-# SecondaryStatus: the colour and the marker of the moment in which a job ended.
-FINAL = {
-    "Completed": (GREEN, "D"),
-    "Stopped": (PURPLE, "s"),
-    "MaxRuntimeExceeded": (ORANGE, "v"),
-    "MaxWaitTimeExceeded": (ORANGE, "^"),
-    "Failed": (BLACK, "X"),
-}
+CHARGED = ("Downloading", "Training", "Uploading")  # secondary statuses in which a job pays for an instance
 
 
 def sample_images(
     images: NDArray[np.uint8], labels: NDArray[np.int64], class_names: Sequence[str], per_class: int = 3
 ) -> Figure:
-    """Show the first images of each class, a column for each.
+    """Show the first images of each class, one column per class.
 
-    images [N, H, W, C] from 0 to 255 with C of 1 or 3; labels [N], indices into class_names.
+    images [N, H, W, C], values 0 to 255, C is 1 or 3; labels [N], indices into class_names.
     """
     records = [np.flatnonzero(labels == label)[:per_class] for label in range(len(class_names))]
     return _columns(images, dict(zip(class_names, records, strict=True)), width=0.78)
@@ -91,10 +46,10 @@ def sample_images(
 def learning_curves(
     histories: Mapping[str, Sequence[Mapping[str, float]]], interruptions: Sequence[int] = ()
 ) -> Figure:
-    """Show loss and accuracy of up to three jobs, also where they are the same to the last bit.
+    """Show loss and accuracy of up to three jobs; equal curves stay visible.
 
-    histories maps the name of a job to the records of its history.json, one for each epoch: step, loss and
-    val_loss in nats, accuracy and val_accuracy from 0 to 1. interruptions are steps.
+    histories maps the name of a job to the records of its history.json, one per epoch: step, loss and val_loss in
+    nats, accuracy and val_accuracy from 0 to 1. interruptions are steps.
     """
     curves = list(zip(histories.items(), CURVES[: len(histories)], strict=True))
     figure, axes = _subplots(7.8, 3, columns=3)
@@ -106,7 +61,7 @@ def learning_curves(
             values = [scale * record[metric] for record in records]
             axis.plot(steps, values, line, color=colour, lw=width, marker="o", ms=width + 2.5, label=job)
         if interruptions:
-            span = axis.get_xaxis_transform()  # steps across, the whole height
+            span = axis.get_xaxis_transform()  # x in steps, y from 0 to 1 over the whole height
             axis.vlines(interruptions, 0, 1, PURPLE, "-.", zorder=0, transform=span, label="interruption")
         axis.set(xlabel="Training step", ylabel=label)
         axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
@@ -117,10 +72,10 @@ def learning_curves(
 
 
 def status_timeline(jobs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
-    """Show what each job was doing when, in seconds since it was created.
+    """Show the secondary statuses of each job over the seconds since it was created.
 
-    jobs maps a name to the SecondaryStatusTransitions of DescribeTrainingJob, which begin with the job's
-    creation. The end of a job is a marker; a status without an EndTime is a triangle pointing onwards.
+    jobs maps a name to the SecondaryStatusTransitions of DescribeTrainingJob; the first one starts when the job is
+    created. A marker shows the end of a job, a triangle a status without an EndTime.
     """
     figure, axes = _subplots(7.8, 1.3 + 0.45 * len(jobs))
     axis: Axes = axes[0, 0]
@@ -133,9 +88,11 @@ def status_timeline(jobs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     axis.tick_params(axis="y", length=0)
     axis.grid(axis="x")
     seen = {transition["Status"] for transitions in jobs.values() for transition in transitions}
-    ordered = [*LASTING, *sorted(seen.difference(LASTING, FINAL)), *FINAL]
+    ordered = [*style.LASTING, *sorted(seen.difference(style.LASTING, style.FINAL)), *style.FINAL]
     entries = [
-        Line2D([], [], label=status, **_marker(status)) if status in FINAL else Patch(label=status, **_bar(status))
+        Line2D([], [], label=status, **style.marker(status))
+        if status in style.FINAL
+        else Patch(label=status, **style.bar(status))
         for status in ordered
         if status in seen
     ]
@@ -145,10 +102,10 @@ def status_timeline(jobs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
 
 
 def cost_curves(jobs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
-    """Show the billable seconds of up to three trainings over the time since each was created.
+    """Show the billable seconds of up to three trainings over the seconds since each was created.
 
-    jobs maps a name to what DescribeTrainingJob says of its jobs, one after another. The cost of a job is spread
-    evenly over the time that it had an instance, so that each curve ends at its BillableTimeInSeconds.
+    jobs maps the name of a training to the descriptions (DescribeTrainingJob) of its jobs, in order. The
+    BillableTimeInSeconds of a job are spread evenly over the time in which it had an instance.
     """
     figure, axes = _subplots(7.8, 3)
     axis: Axes = axes[0, 0]
@@ -175,10 +132,10 @@ def cost_curves(jobs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
 
 
 def latencies(seconds: Mapping[str, Sequence[float]]) -> Figure:
-    """Show how long requests took, a histogram for each kind of them, on one axis of time.
+    """Show the durations of requests, one histogram per kind of request, on a common time axis.
 
-    seconds maps a kind of request to the time that each request of it took. What took more than three times the
-    largest median is in the last bar: one slow request would press all others into one.
+    seconds maps a kind of request to the duration of each request. The last bar counts all requests that took more
+    than three times the largest median; otherwise a single slow one would squeeze all others into one bar.
     """
     milliseconds = {kind: 1000 * np.asarray(times) for kind, times in seconds.items()}
     bars = np.linspace(0, 3 * max(np.median(times) for times in milliseconds.values()), 51)
@@ -191,15 +148,15 @@ def latencies(seconds: Mapping[str, Sequence[float]]) -> Figure:
             title=f"{kind}: half below {half:.1f} ms (the line), 99 % below {nearly_all:.1f} ms", ylabel="Requests"
         )
         axis.set_xlim(0, bars[-1])
-    axes[-1, 0].set_xlabel("Milliseconds from request to answer (last bar: that or more)")
+    axes[-1, 0].set_xlabel("Milliseconds from request to response (last bar: this or more)")
     return figure
 
 
 def confusion_matrix(labels: NDArray[np.int64], predictions: NDArray[np.int64], class_names: Sequence[str]) -> Figure:
-    """Count the records of each class by the class predicted for them; cells without a record stay empty.
+    """Show how many records of each class were predicted as which class; empty cells mean none.
 
-    labels [N] and predictions [N] are indices into class_names. Blue is right, orange is wrong; the shades of
-    each go from none to the most.
+    labels [N] and predictions [N] are indices into class_names. Right predictions are blue, wrong ones orange; the
+    darkest shade of each colour is its largest number.
     """
     classes = range(len(class_names))
     counts = metrics.confusion_matrix(labels, predictions, labels=list(classes))
@@ -234,9 +191,9 @@ def confused_pairs(
     pairs: int = 6,
     examples: int = 3,
 ) -> Figure:
-    """Show the pairs of classes that were most often taken for one another, with a few images of each.
+    """Show the most frequent confusions of a class with another, with a few images of each.
 
-    images [N, H, W, C] from 0 to 255; labels [N] and predictions [N], indices into class_names.
+    images [N, H, W, C], values 0 to 255; labels [N] and predictions [N], indices into class_names.
     """
     wrong = np.flatnonzero(labels != predictions)
     counts = Counter((int(labels[record]), int(predictions[record])) for record in wrong)
@@ -255,12 +212,12 @@ def confused_pairs(
 def _subplots(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, NDArray[Any]]:
     """Return a figure of the given size in inches and its axes [rows, columns]."""
     figure, axes = plt.subplots(rows, columns, figsize=(width, height), squeeze=False)
-    plt.close(figure)  # it is shown because it is returned, and not a second time at the end of the cell
+    plt.close(figure)  # or the notebook would show it again at the end of the cell
     return figure, axes
 
 
 def _columns(images: NDArray[np.uint8], columns: Mapping[str, NDArray[np.int64]], width: float) -> Figure:
-    """Draw columns of images: their titles, and the indices of the images below each."""
+    """Draw columns of images; columns maps the title of each to the indices of its images."""
     rows = max(map(len, columns.values()))
     lines = 1 + max(title.count("\n") for title in columns)
     figure, axes = _subplots(width * len(columns), width * rows + 0.2 * lines, rows, len(columns))
@@ -276,23 +233,12 @@ def _columns(images: NDArray[np.uint8], columns: Mapping[str, NDArray[np.int64]]
 def _draw_transition(axis: Axes, row: int, transition: Mapping[str, Any], created: datetime) -> None:
     status = transition["Status"]
     start = (transition["StartTime"] - created).total_seconds()
-    if status not in FINAL and "EndTime" in transition:
+    if status not in style.FINAL and "EndTime" in transition:
         width = (transition["EndTime"] - transition["StartTime"]).total_seconds()
-        axis.barh(row, width, left=start, height=0.5, **_bar(status))
+        axis.barh(row, width, left=start, height=0.5, **style.bar(status))
     else:
-        beside = offset_copy(
-            axis.transData, axis.get_figure(root=True), x=8, units="points"
-        )  # so that no bar is hidden
-        axis.plot(start, row, transform=beside, clip_on=False, **_marker(status))
-        axis.update_datalim([(start, row)])  # which matplotlib leaves to those who bring a transform
+        # 8 points to the right, where it hides no bar
+        beside = offset_copy(axis.transData, axis.get_figure(root=True), x=8, units="points")
+        axis.plot(start, row, transform=beside, clip_on=False, **style.marker(status))
+        axis.update_datalim([(start, row)])  # matplotlib does not do it for a custom transform
         axis.autoscale_view()
-
-
-def _bar(status: str) -> dict[str, Any]:
-    colour, hatch = LASTING.get(status, OTHER)
-    return {"facecolor": colour, "edgecolor": BLACK, "linewidth": 0.5, "hatch": hatch, "hatchcolor": WHITE}
-
-
-def _marker(status: str) -> dict[str, Any]:
-    colour, marker = FINAL.get(status, (LASTING.get(status, OTHER)[0], ">"))
-    return {"color": colour, "marker": marker, "markersize": 9, "markeredgecolor": BLACK, "linestyle": ""}

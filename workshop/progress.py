@@ -1,7 +1,8 @@
-"""What a process, a training job or an endpoint is doing, as it happens: plain boto3, on AWS as in local mode.
+"""Follow a process, a training job or an endpoint while it works.
 
-description = progress.follow("my-training-job")    # prints until the job is over
-lines = progress.log_lines("my-training-job")
+    description = progress.follow("my-training-job")    # prints until the job ends
+
+Plain boto3: the functions work on AWS as they do in local mode.
 """
 
 import io
@@ -10,7 +11,7 @@ import shutil
 import subprocess
 import tarfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,64 +21,27 @@ import boto3
 import numpy as np
 from botocore.exceptions import ClientError
 
-LOG_GROUP = "/aws/sagemaker/TrainingJobs"
+from workshop import logs
+
+# Regular expression: the lines of train.py that are shown; of the epochs every fifth.
 WORTH_SHOWING = (
-    r"^(epoch=\d*[05] |resumed from|no (?:usable )?checkpoint|final_weights_sha256="  # a training as it should be
+    r"^(epoch=\d*[05] |resumed from|no (?:usable )?checkpoint|final_weights_sha256="
     r"|skipped|best epoch|warning|WARNING|SIGTERM)"
 )
-_GOES_ON = re.compile(r"^(?:epoch=.*|resumed from .*|no (?:usable )?checkpoint.*)\bstep[ =](\d+)")
+_LINE_WITH_STEP = re.compile(r"^(?:epoch=.*|resumed from .*|no (?:usable )?checkpoint.*)\bstep[ =](\d+)")
 
 
 class TrainingFailed(RuntimeError):
-    """A training job failed; the message has its FailureReason and the last lines of its log."""
-
-
-class LogReader:
-    """Reads a training job's log from CloudWatch Logs; each call of new_lines goes on where the last ended."""
-
-    def __init__(self, training_job_name: str) -> None:
-        self._name = training_job_name
-        self._client = boto3.client("logs")
-        self._tokens: dict[str, str] = {}
-
-    def new_lines(self) -> Iterator[tuple[int, str]]:
-        """Yield what has been written since the last call, by every host and attempt.
-
-        A line comes with its time, in milliseconds since the epoch.
-        """
-        for stream in self._streams():
-            while True:
-                token = {"nextToken": self._tokens[stream]} if stream in self._tokens else {}
-                page = self._client.get_log_events(
-                    logGroupName=LOG_GROUP, logStreamName=stream, startFromHead=True, **token
-                )
-                self._tokens[stream] = page["nextForwardToken"]
-                if not page["events"]:
-                    break
-                yield from ((event["timestamp"], event["message"].rstrip()) for event in page["events"])
-
-    def _streams(self) -> list[str]:
-        try:
-            pages = self._client.get_paginator("describe_log_streams").paginate(
-                logGroupName=LOG_GROUP, logStreamNamePrefix=f"{self._name}/"
-            )
-            return [stream["logStreamName"] for page in pages for stream in page["logStreams"]]
-        except self._client.exceptions.ResourceNotFoundException:
-            return []  # no job of this account has written a line yet
-
-
-def log_lines(training_job_name: str) -> list[str]:
-    """Return every line of a job's log so far."""
-    return [line for _, line in LogReader(training_job_name).new_lines()]
+    """A training job failed; the message contains its FailureReason and the last lines of its log."""
 
 
 def follow(training_job_name: str, show: str = WORTH_SHOWING, poll_seconds: float = 0.5) -> dict[str, Any]:
-    """Print a job's secondary statuses and the log lines that match `show` until it is over.
+    """Print a job's secondary statuses, and its log lines that match `show`, until it ends.
 
-    Return its description (boto3's DescribeTrainingJob). Raises TrainingFailed if it fails.
+    Return its description (boto3's DescribeTrainingJob); raise TrainingFailed if it fails.
     """
     sagemaker = boto3.client("sagemaker")
-    reader, pattern, shown = LogReader(training_job_name), re.compile(show), 0
+    reader, pattern, shown = logs.LogReader(training_job_name), re.compile(show), 0
     while True:
         job = sagemaker.describe_training_job(TrainingJobName=training_job_name)
         events = [(moment, f"    {line}") for moment, line in reader.new_lines() if pattern.search(line)]
@@ -95,7 +59,7 @@ def follow(training_job_name: str, show: str = WORTH_SHOWING, poll_seconds: floa
 
 
 def stop(training_job_name: str, show: str = WORTH_SHOWING) -> dict[str, Any]:
-    """Stop a job, unless it is over, and follow it to its end; return its description, as `follow` does."""
+    """Stop a job, unless it has ended, and follow it to its end; return its description, as `follow` does."""
     sagemaker = boto3.client("sagemaker")
     try:
         sagemaker.stop_training_job(TrainingJobName=training_job_name)
@@ -103,14 +67,14 @@ def stop(training_job_name: str, show: str = WORTH_SHOWING) -> dict[str, Any]:
         if error.response["Error"]["Code"] != "ValidationException":
             raise
         job = sagemaker.describe_training_job(TrainingJobName=training_job_name)
-        if job["TrainingJobStatus"] == "InProgress":  # then the request was refused for another reason
+        if job["TrainingJobStatus"] == "InProgress":  # AWS refused the request for another reason
             raise
     return follow(training_job_name, show)
 
 
 def wait_for_line(training_job_name: str, pattern: str, poll_seconds: float = 0.2) -> None:
-    """Wait until a line of a job's log matches, and print it; raise TrainingFailed if the job ends before."""
-    sagemaker, reader = boto3.client("sagemaker"), LogReader(training_job_name)
+    """Wait until a line of a job's log matches, and print it; raise TrainingFailed if the job ends first."""
+    sagemaker, reader = boto3.client("sagemaker"), logs.LogReader(training_job_name)
     print(f"waiting for {training_job_name}", flush=True)
     while True:
         job = sagemaker.describe_training_job(TrainingJobName=training_job_name)
@@ -124,8 +88,8 @@ def wait_for_line(training_job_name: str, pattern: str, poll_seconds: float = 0.
 
 
 def _explain(job: dict[str, Any]) -> str:
-    """Return why a job failed, and the last lines that its script printed (or the driver, where none began)."""
-    lines = log_lines(job["TrainingJobName"])
+    """Return why a job failed, and the last lines of its script, or of the SDK's driver if no script started."""
+    lines = logs.lines(job["TrainingJobName"])
     began = max((number + 1 for number, line in enumerate(lines) if line.startswith("Executing command:")), default=0)
     ended = (number for number, line in enumerate(lines) if line.startswith("Command failed with exit code"))
     last = "\n".join(f"    {line}" for line in lines[began : next(ended, None)][-10:])
@@ -134,13 +98,13 @@ def _explain(job: dict[str, Any]) -> str:
 
 
 def phases(job: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return a finished job's SecondaryStatusTransitions with what its log tells about each Training.
+    """Return a finished job's SecondaryStatusTransitions, with each Training divided further by the job's log.
 
-    "Script starts" lasts until train.py says from where it goes on. "Work lost" is what was trained after the
-    checkpoint from which the next attempt goes on; when it began is read off the epochs' lines.
+    "Script starts" ends with the line of train.py that names the step at which it starts or resumes. "Work lost"
+    begins at the step from which the next attempt resumes; its time is interpolated between the lines of the epochs.
     """
-    lines = list(LogReader(job["TrainingJobName"]).new_lines())
-    steps = [(moment / 1000, int(match[1])) for moment, line in lines if (match := _GOES_ON.search(line))]
+    lines = list(logs.LogReader(job["TrainingJobName"]).new_lines())
+    steps = [(moment / 1000, int(match[1])) for moment, line in lines if (match := _LINE_WITH_STEP.search(line))]
     divided: list[dict[str, Any]] = []
     for transition in job["SecondaryStatusTransitions"]:
         if transition["Status"] == "Training" and "EndTime" in transition:
@@ -151,13 +115,13 @@ def phases(job: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _divided(training: dict[str, Any], steps: list[tuple[float, int]]) -> list[dict[str, Any]]:
-    """Divide one Training; `steps` are the moments at which the job's log names a step."""
+    """Divide one Training; `steps` are the times, in seconds, and steps of the log lines that name a step."""
     start, end = training["StartTime"].timestamp(), training["EndTime"].timestamp()
     here = [(moment, step) for moment, step in steps if start <= moment <= end]
     if not here:
         return [{**training, "Status": "Script starts"}]
     lost = end
-    if after := [step for moment, step in steps if moment > end]:  # the next attempt goes on from its first
+    if after := [step for moment, step in steps if moment > end]:  # the first of them is where the next attempt resumes
         moments, reached = zip(*here, strict=True)
         lost = float(np.interp(after[0], reached, moments)) if after[0] < reached[-1] else end
     borders = [start, here[0][0], max(here[0][0], lost), end]
@@ -174,7 +138,7 @@ def _divided(training: dict[str, Any], steps: list[tuple[float, int]]) -> list[d
 
 
 def follow_endpoint(endpoint_name: str, poll_seconds: float = 0.5) -> None:
-    """Print an endpoint's status until it is in service; raise RuntimeError with its FailureReason otherwise."""
+    """Print an endpoint's status until it is in service; raise RuntimeError with its FailureReason if it fails."""
     sagemaker, last = boto3.client("sagemaker"), ""
     while True:
         endpoint = sagemaker.describe_endpoint(EndpointName=endpoint_name)
@@ -189,17 +153,17 @@ def follow_endpoint(endpoint_name: str, poll_seconds: float = 0.5) -> None:
 
 
 def newest_job(name_contains: str) -> dict[str, Any]:
-    """Return the description of the newest completed job with these characters in its name, {} if there is none."""
+    """Return the description of the newest completed job whose name contains a text, {} if there is none."""
     sagemaker = boto3.client("sagemaker")
     pages = sagemaker.get_paginator("list_training_jobs").paginate(
         NameContains=name_contains, StatusEquals="Completed", SortBy="CreationTime", SortOrder="Descending"
     )
-    name = next(pages.search("TrainingJobSummaries[].TrainingJobName"), "")  # a page may be empty before the last
+    name = next(pages.search("TrainingJobSummaries[].TrainingJobName"), "")  # an empty page may precede others
     return dict(sagemaker.describe_training_job(TrainingJobName=name)) if name else {}
 
 
 def saved_step(training_job_name: str) -> int:
-    """Return the highest step of the checkpoints that a job has in S3: what would survive. 0 if it has none."""
+    """Return the highest step of a job's checkpoints in S3, which an interruption does not touch; 0 without any."""
     job = boto3.client("sagemaker").describe_training_job(TrainingJobName=training_job_name)
     location = urlparse(job["CheckpointConfig"]["S3Uri"])
     pages = boto3.client("s3").get_paginator("list_objects_v2")
@@ -208,9 +172,9 @@ def saved_step(training_job_name: str) -> int:
 
 
 def wait_for_checkpoint(training_job_name: str, after_step: int, poll_seconds: float = 0.2) -> bool:
-    """Wait until a checkpoint beyond a step is in S3; return whether the job still runs then.
+    """Wait until a checkpoint beyond a step is in S3. Return False if the job ends first.
 
-    Raises TrainingFailed if it fails before.
+    Raises TrainingFailed if it fails.
     """
     sagemaker = boto3.client("sagemaker")
     print(f"waiting for a checkpoint beyond step {after_step} in S3", flush=True)
@@ -220,7 +184,7 @@ def wait_for_checkpoint(training_job_name: str, after_step: int, poll_seconds: f
         if job["TrainingJobStatus"] == "Failed":
             raise TrainingFailed(_explain(job))
         if job["TrainingJobStatus"] != "InProgress":
-            print(f"the job is over: {job['TrainingJobStatus']}", flush=True)
+            print(f"the job has ended: {job['TrainingJobStatus']}", flush=True)
             return False
         if step > after_step:
             print(f"checkpoints in S3 up to step {step}", flush=True)
@@ -229,7 +193,7 @@ def wait_for_checkpoint(training_job_name: str, after_step: int, poll_seconds: f
 
 
 def output_file(job: dict[str, Any], name: str) -> bytes:
-    """Return one file of what a finished job left in /opt/ml/output/data (its output.tar.gz in S3)."""
+    """Return a file that a finished job wrote to /opt/ml/output/data; SageMaker uploads it in output.tar.gz."""
     location = urlparse(job["OutputDataConfig"]["S3OutputPath"])
     prefix = location.path.strip("/")
     key = "/".join(part for part in (prefix, job["TrainingJobName"], "output", "output.tar.gz") if part)
@@ -241,18 +205,10 @@ def output_file(job: dict[str, Any], name: str) -> bytes:
         return member.read()
 
 
-def logged_value(training_job_name: str, field: str) -> str:
-    """Return what stands behind `field=` in the last line of a job's log that has it."""
-    found = [match[1] for line in log_lines(training_job_name) if (match := re.search(rf"\b{field}=(\S+)", line))]
-    if not found:
-        raise LookupError(f"no line with {field}= in the log of {training_job_name}")
-    return found[-1]
-
-
 def run(command: Sequence[str], until: str = "$^") -> tuple[list[str], "subprocess.Popen[str]"]:
-    """Run a process of this machine, print the lines that follow would print, and return all of them.
+    """Start a process on this machine, print the lines that `follow` would print, and return all lines so far.
 
-    It returns when the process has closed its output, or after a line that matches `until`.
+    Return when the process closes its output, or after a line that matches `until`.
     """
     print(f"{Path(command[1]).name} starts", flush=True)
     process, lines = subprocess.Popen(command, stdout=subprocess.PIPE, text=True), []
@@ -269,12 +225,12 @@ def run(command: Sequence[str], until: str = "$^") -> tuple[list[str], "subproce
 
 
 def fresh(directory: Path) -> Path:
-    """Return a directory for a run that begins anew: what an earlier one left there is removed."""
+    """Delete a directory of an earlier run, if it exists, and return its path."""
     shutil.rmtree(directory, ignore_errors=True)
     return directory
 
 
 def newest_step(files: Iterable[str | Path]) -> int:
-    """Return the highest step that a name like checkpoint-00000272-0f3a... among these has, 0 without any."""
+    """Return the highest step among the files with names like checkpoint-00000272-0f3a....npz; 0 without any."""
     found = (re.search(r"\bcheckpoint-(\d+)-[0-9a-f]+\.npz$", str(file)) for file in files)
     return max((int(match[1]) for match in found if match), default=0)

@@ -1,10 +1,10 @@
 """Solutions of the exercises: one function for each, with the answer in its docstring.
 
-In the notebook of the exercise:
-
     from workshop import solutions
 
     solutions.best_cadence(0.006, 7200)
+
+Call them in the notebook of the exercise.
 """
 
 import io
@@ -27,21 +27,22 @@ from workshop import progress
 
 
 def best_cadence(checkpoint_seconds: float, seconds_between_interruptions: float) -> float:
-    """1.1: how many seconds from one checkpoint to the next.
+    """1.1: the best number of seconds between two checkpoints.
 
-    Saving every t seconds costs c / t of the time, for checkpoints of c seconds. An interruption every m seconds
-    loses t / 2 on average, which is t / (2 m) of the time. The sum is least where both are equal, at sqrt(2 c m):
-    every 9 seconds for 6 ms and two hours, every 30 seconds for 63 ms. So train.py saves every eight seconds
-    unless told otherwise. The minimum is flat: half or twice as often costs a quarter more of very little.
+    If a checkpoint takes c seconds, saving every t seconds costs c / t of the time. If an interruption comes every
+    m seconds, it loses t / 2 on average, which is t / (2 m) of the time. The sum has its minimum where both are
+    equal, at t = sqrt(2 c m): 9 seconds for 6 ms and two hours, 30 seconds for 63 ms. Therefore train.py saves
+    every eight seconds by default. The minimum is flat: saving half or twice as often costs a quarter more, and
+    that of very little.
     """
     return math.sqrt(2 * checkpoint_seconds * seconds_between_interruptions)
 
 
 def damaged_newest(checkpoints: Path) -> tuple[str, str]:
-    """1.2: the name of the newest checkpoint, of which bytes are overwritten, and of the one that is loaded.
+    """1.2: the name of the newest checkpoint, after bytes of it were overwritten, and of the one that is loaded.
 
-    It is the one before: the content of the newest no longer has the hash that is in its name. train.py says so,
-    and goes on from there; nothing but a few steps is lost. (Done on a copy of the directory.)
+    train.py resumes from the checkpoint before: the content of the newest no longer has the hash in its name.
+    The log says so, and only a few steps are lost. (This function damages a copy of the directory.)
     """
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(shutil.copytree(checkpoints, scratch, dirs_exist_ok=True))
@@ -55,12 +56,12 @@ def damaged_newest(checkpoints: Path) -> tuple[str, str]:
 
 
 def without_momentum(command: Callable[[Path], Sequence[str]], whole: Path, out: Path) -> tuple[bool, float]:
-    """1.3: whether the final hashes are the same, and the largest difference of a weight.
+    """1.3: whether the final hashes are equal, and the largest difference between two weights.
 
-    They are not: Adam's next steps depend on the average of the last gradients. After a few more steps some weights
-    differ in the second decimal place or even in the first, and hardly a loss curve would show it. A hash does.
+    They are not equal: Adam's next steps depend on the average of the last gradients. After a few steps some weights
+    differ in the second or even the first decimal place. A loss curve would hardly show it; a hash does.
 
-    command is the notebook's; whole the directory of the finished run, out a new one.
+    command is the function of the notebook, whole the directory of the finished run, out a new directory.
     """
     oldest = min((whole / "checkpoints").glob("checkpoint-*.npz"))  # a few steps before the end
     (out / "checkpoints").mkdir(parents=True)
@@ -84,8 +85,8 @@ def without_momentum(command: Callable[[Path], Sequence[str]], whole: Path, out:
 def seconds_by_status(transitions: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """2.1: the seconds that a finished job spent in each secondary status.
 
-    Downloading, Training and Uploading together, rounded up, are TrainingTimeInSeconds. Starting is not among
-    them: that is the time in which SageMaker looks for an instance, and it is not billed.
+    The sum of Downloading, Training and Uploading, rounded up, is TrainingTimeInSeconds. Starting is not part of it:
+    SageMaker looks for an instance then, and does not bill that time.
     """
     seconds: dict[str, float] = {}
     for transition in transitions:
@@ -95,11 +96,11 @@ def seconds_by_status(transitions: Sequence[Mapping[str, Any]]) -> dict[str, flo
 
 
 def too_short(trainer: Any, inputs: Sequence[Any]) -> tuple[str, str, bool]:
-    """2.2: status and secondary status of a job that may run for two seconds, and whether there is a model.
+    """2.2: status and secondary status of a job that may run for two seconds, and whether it has a model.
 
-    Stopped, MaxRuntimeExceeded: not Failed, so that a program which looks for failures only will miss it. The
-    container is stopped as by StopTrainingJob, and what is in /opt/ml/model by then is uploaded. Here that is
-    nothing, and the archive is empty.
+    They are Stopped and MaxRuntimeExceeded. The job has not Failed, so a program that only looks for failures misses
+    it. SageMaker stops the container as StopTrainingJob does, and uploads the content of /opt/ml/model. That
+    directory is still empty here, and so is the archive.
     """
     trainer.stopping_condition.max_runtime_in_seconds = 2
     trainer.train(input_data_config=inputs, wait=False)
@@ -109,7 +110,7 @@ def too_short(trainer: Any, inputs: Sequence[Any]) -> tuple[str, str, bool]:
 
 
 def _files_in(location: str) -> list[str]:
-    """Return the names of the files in a .tar.gz in S3, none if there is no such object."""
+    """Return the names of the files in a .tar.gz in S3, or none if the object does not exist."""
     bucket, _, key = location.removeprefix("s3://").partition("/")
     try:
         body = boto3.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
@@ -127,11 +128,11 @@ def _files_in(location: str) -> list[str]:
 def savings(
     interruptions: int, hours: float = 1.0, discount: float = 0.65, minutes_lost: float = 9.0
 ) -> tuple[float, float]:
-    """3.1: the percentage that SageMaker reports, and the one saved against an uninterrupted on-demand job.
+    """3.1: the savings that SageMaker reports, and the savings against an uninterrupted on-demand job, in percent.
 
-    The first is the discount, whatever happens: an interrupted job pays less for every second, and trains for
-    more of them. After three interruptions of 9 minutes it still says 65 %, when 49 % are saved; from the 13th
-    on, Spot is dearer. What makes the difference is how much an interruption loses.
+    The first number is always the discount: an interrupted job pays less per second, but it trains for more seconds.
+    After three interruptions of 9 minutes SageMaker still reports 65 %, and the real savings are 49 %. From the
+    13th interruption on, Spot costs more than on demand. The less an interruption loses, the later that happens.
     """
     training = hours + interruptions * minutes_lost / 60
     billable = training * (1 - discount)
@@ -139,10 +140,10 @@ def savings(
 
 
 def neighbours(bucket: str, prefix: str) -> tuple[list[str], list[str]]:
-    """3.2: the keys that `run-1` matches, and those that `run-1/` matches, without the prefix.
+    """3.2: the keys that the prefix `run-1` matches, and those that `run-1/` matches.
 
-    S3 compares characters. `run-1` matches run-10/ as well: the job would restore another job's checkpoints
-    beside its own, and, if they are further on, resume from them.
+    S3 compares characters, so `run-1` also matches run-10/. The job would restore the checkpoints of another job
+    beside its own, and resume from those if their step is higher.
     """
     s3 = boto3.client("s3")
     keys = [f"{prefix}/{run}/checkpoint" for run in ("run-1", "run-10")]
@@ -158,11 +159,11 @@ def neighbours(bucket: str, prefix: str) -> tuple[list[str], list[str]]:
 
 
 def wrong_size(endpoint_name: str) -> tuple[str, int, str]:
-    """4.1: the code of the error, the status of the model's server, and what the server says.
+    """4.1: the code of the error, and the status and message of the model server.
 
-    ModelError is SageMaker's: the request has reached the container, and the container has refused it. Status
-    and message inside are the server's own, with the shapes that do not fit. A request that does not reach a
-    container has other codes: ValidationError for an endpoint that does not exist, for one.
+    ModelError comes from SageMaker: the request reached the container, and the container refused it. The status and
+    the message inside come from the model server; the message names the shapes that do not fit. A request that does
+    not reach a container has another code, such as ValidationError for an endpoint that does not exist.
     """
     runtime = boto3.client("sagemaker-runtime")
     try:
@@ -175,22 +176,22 @@ def wrong_size(endpoint_name: str) -> tuple[str, int, str]:
 
 
 def request_and_image(seconds: float, images: int, more_seconds: float, more_images: int) -> tuple[float, float]:
-    """4.2: the seconds that a request costs, and those that each image in it costs, from two medians.
+    """4.2: the seconds that a request takes, and the seconds that each image in it adds, from two medians.
 
-    On one machine a request costs about 4 ms, and an image in it less than a tenth of one: one client cannot send
-    more than 1 / (seconds for an image) images in a second, however large the batches. On AWS the network is on top
-    of the first number and hardly of the second, so that batches gain more.
+    On one machine a request takes about 4 ms, and an image adds less than a tenth of a millisecond. However large
+    the batches, one client cannot send more than 1 / (seconds per image) images a second. On AWS the network adds to
+    the first number and hardly to the second, so batches save even more.
     """
     image = (more_seconds - seconds) / (more_images - images)
     return seconds - images * image, image
 
 
 def share_of_day(images: int, batch_size: int, request_seconds: float, image_seconds: float) -> float:
-    """4.3: which share of a day an endpoint works, 0 to 1.
+    """4.3: the share of a day in which an endpoint works, from 0 to 1.
 
-    10,000 images a day in batches of 60 keep it busy for two seconds: far below a thousandth of the 5.52 USD were
-    spent on predictions. For so few, batch transform or a serverless endpoint, which cost nothing while nobody
-    asks, are the better choice.
+    10,000 images a day in batches of 60 keep it busy for two seconds, so predictions account for far less than a
+    thousandth of the 5.52 USD. For so few images use batch transform or a serverless endpoint: they cost nothing
+    while no request arrives.
     """
     batches = math.ceil(images / batch_size)
     return (batches * request_seconds + images * image_seconds) / 86_400

@@ -13,7 +13,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from workshop import figures
+from workshop import figures, style
 
 NAMES = ["cat", "dog", "frog"]
 IMAGES = np.arange(9, dtype=np.uint8).repeat(64).reshape(9, 8, 8, 1)  # each of one shade: its number
@@ -45,7 +45,7 @@ DRAWINGS: dict[str, Callable[[], Figure]] = {
     "sample_images": lambda: figures.sample_images(IMAGES.repeat(4, 0), np.arange(36) % 10, list("0123456789")),
     "learning_curves": lambda: figures.learning_curves({"bare": HISTORY, "Spot": HISTORY}, [60]),
     "status_timeline": lambda: figures.status_timeline(
-        {"every status": transitions(*((status, 1) for status in [*figures.LASTING, *figures.FINAL]))}
+        {"every status": transitions(*((status, 1) for status in [*style.LASTING, *style.FINAL]))}
     ),
     "cost_curves": lambda: figures.cost_curves({"On-Demand": [BILLED], "Spot": [BILLED, BILLED]}),
     "latencies": lambda: figures.latencies({"1 image": [0.003] * 50 + [0.2], "60 images": [0.01, 0.02]}),
@@ -170,8 +170,8 @@ def test_the_legend_names_each_status_once_in_the_order_of_a_job() -> None:
 
 
 def test_statuses_differ_in_colour_and_hatch_or_marker() -> None:
-    lasting, final = figures.LASTING.values(), figures.FINAL.values()
-    assert len({*lasting, figures.OTHER}) == len(lasting) + 1
+    lasting, final = style.LASTING.values(), style.FINAL.values()
+    assert len({*lasting, style.OTHER}) == len(lasting) + 1
     assert len({marker for _, marker in final}) == len(final)
 
 

@@ -10,8 +10,8 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.support.local import BUCKET, Daemon, configure_endpoint, job_request
-from workshop import cleanup, progress
+from tests.support.local import BUCKET, Daemon, job_request
+from workshop import logs, progress
 
 SHELL = ("/bin/sh", "-c")
 
@@ -92,7 +92,7 @@ def test_a_job_that_is_over_before_its_checkpoint_is_no_error(
     at_daemon.sagemaker.create_training_job(**job_request(name, *SHELL, save) | checkpoints)
     assert progress.follow(name, poll_seconds=0.1)["TrainingJobStatus"] == "Completed"
     assert not progress.wait_for_checkpoint(name, 50)
-    assert capsys.readouterr().out.endswith("the job is over: Completed\n")
+    assert capsys.readouterr().out.endswith("the job has ended: Completed\n")
 
 
 def test_to_stop_a_job_that_is_over_is_no_error(at_daemon: Daemon, name: str) -> None:
@@ -105,8 +105,8 @@ def test_to_stop_a_job_that_is_over_is_no_error(at_daemon: Daemon, name: str) ->
 def test_a_start_from_nothing_is_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
     log = [(3000, "no usable checkpoint, starting at step 0"), (5000, "epoch=1 step=20 loss=1")]
     assert re.search(progress.WORTH_SHOWING, log[0][1])
-    monkeypatch.setattr(progress.LogReader, "__init__", lambda self, name: None)
-    monkeypatch.setattr(progress.LogReader, "new_lines", lambda self: iter(log))
+    monkeypatch.setattr(logs.LogReader, "__init__", lambda self, name: None)
+    monkeypatch.setattr(logs.LogReader, "new_lines", lambda self: iter(log))
     phases = progress.phases({"TrainingJobName": "x", "SecondaryStatusTransitions": LIVES[:2]})
     assert [phase["Status"] for phase in phases] == ["Starting", "Script starts", "Training"]
 
@@ -128,8 +128,8 @@ LOG = [
 
 
 def test_training_is_divided_by_what_the_log_tells(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress.LogReader, "__init__", lambda self, name: None)
-    monkeypatch.setattr(progress.LogReader, "new_lines", lambda self: iter(LOG))
+    monkeypatch.setattr(logs.LogReader, "__init__", lambda self, name: None)
+    monkeypatch.setattr(logs.LogReader, "new_lines", lambda self: iter(LOG))
     phases = progress.phases({"TrainingJobName": "x", "SecondaryStatusTransitions": LIVES})
     assert [(p["Status"], p["StartTime"].timestamp(), p["EndTime"].timestamp()) for p in phases] == [
         ("Starting", 0, 1),
@@ -141,55 +141,3 @@ def test_training_is_divided_by_what_the_log_tells(monkeypatch: pytest.MonkeyPat
         ("Training", 24, 30),
         ("Completed", 30, 30),
     ]
-
-
-def test_what_costs_is_deleted_and_what_remains_is_counted(
-    at_daemon: Daemon, name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    sagemaker, mine, other = at_daemon.sagemaker, f"{name}-job", f"{name}x-job"
-    at_daemon.s3.create_bucket(Bucket=BUCKET)
-    at_daemon.s3.put_object(Bucket=BUCKET, Key=f"{name}/data", Body=bytes(2_000_000))
-    for job in (mine, other):
-        sagemaker.create_training_job(**job_request(job, *SHELL, "sleep 600"))
-    configure_endpoint(sagemaker, mine, f"s3://{BUCKET}/{name}/none.tar.gz")
-    sagemaker.create_endpoint(EndpointName=mine, EndpointConfigName=mine)
-
-    cleanup.delete_what_costs(name)
-    cleanup.list_what_remains(name, BUCKET)
-    said = capsys.readouterr().out
-    stopped, *waiting, deleted, _, _, _ = said.splitlines()
-    assert (stopped, deleted) == (f"stopped: training job {mine}", f"deleted: endpoint {mine}")
-    assert set(waiting) <= {f"waiting: endpoint {mine} is Creating"}
-    assert "remaining: 1 endpoint configurations, 1 models," in said and "1 objects of 2.0 MB" in said
-    assert f"logs under /aws/sagemaker/TrainingJobs and /aws/sagemaker/Endpoints/{name}-*" in said
-    assert cleanup.endpoints(name) == [] == cleanup.unfinished_jobs(name)
-    assert cleanup.unfinished_jobs(f"{name}x") == [other]
-    sagemaker.stop_training_job(TrainingJobName=other)
-    progress.follow(other, poll_seconds=0.1)
-
-
-def test_a_job_that_ends_before_it_can_be_stopped_keeps_no_other_running(
-    at_daemon: Daemon, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    over, running = f"{name}-a", f"{name}-b"
-    at_daemon.sagemaker.create_training_job(**job_request(over))
-    at_daemon.sagemaker.create_training_job(**job_request(running, *SHELL, "sleep 600"))
-    at_daemon.finished(over)
-    listings = iter([[over, running], []])  # of before it ended, and of afterwards
-    monkeypatch.setattr(cleanup, "unfinished_jobs", lambda _: next(listings))
-    monkeypatch.setattr(cleanup, "endpoints", lambda _: [])
-    cleanup.delete_what_costs(name)
-    assert capsys.readouterr().out == f"stopped: training job {running}\n"
-    assert at_daemon.finished(running)["TrainingJobStatus"] == "Stopped"
-
-
-def test_what_cannot_be_deleted_is_an_error_after_all_else_is_deleted(
-    at_daemon: Daemon, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Somebody may lack the permission for one of two operations, say."""
-    running = f"{name}-job"
-    at_daemon.sagemaker.create_training_job(**job_request(running, *SHELL, "sleep 600"))
-    monkeypatch.setattr(cleanup, "endpoints", lambda prefix: [f"{prefix}-stays"])
-    with pytest.raises(ClientError, match="Could not find endpoint"):
-        cleanup.delete_what_costs(name)
-    assert at_daemon.finished(running)["TrainingJobStatus"] == "Stopped"

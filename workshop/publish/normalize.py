@@ -1,10 +1,10 @@
-"""Bring the stored outputs of the notebooks into the one form in which they are committed.
+"""Normalise the stored outputs of the notebooks: the form in which they are committed.
 
     python -m workshop.publish.normalize                 # the notebooks as they are
     python -m workshop.publish.normalize --from build    # with the outputs of a run of the course
 
-What differs from run to run without meaning anything is removed or given one value: execution times and
-counts, kernel details, cell ids, the time stamps in names.
+This removes, or sets to a fixed value, what differs between runs and means nothing: execution times and counts,
+details of the kernel, cell ids, time stamps in names.
 """
 
 import argparse
@@ -22,7 +22,7 @@ _STAMPS = ((re.compile(r"\b20\d{12}\b"), "20260101000000"), (re.compile(r"\b20\d
 
 
 def normalize(notebook: Any) -> Any:
-    """Return a notebook (nbformat 4) in the committed form; the argument is changed."""
+    """Return a notebook (nbformat 4) in the committed form; this changes the argument."""
     notebook.cells = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
@@ -56,7 +56,7 @@ def _normalize_output(output: Any, count: int) -> Any:
 
 
 def merge_streams(outputs: list[Any]) -> list[Any]:
-    """Join what was printed in several pieces."""
+    """Join consecutive outputs of the same stream."""
     merged: list[Any] = []
     for output in outputs:
         if merged and output.output_type == "stream" == merged[-1].output_type and output.name == merged[-1].name:
@@ -73,10 +73,10 @@ def _stamped(text: str) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Normalise all notebooks in place; return 1 with --check if one was not normalised."""
+    """Normalise all notebooks in place. With --check, change nothing and return 1 if one is not normalised."""
     parser = argparse.ArgumentParser(description="Normalise the stored outputs of the notebooks.")
-    parser.add_argument("--from", dest="source", type=Path, default=ROOT / "notebooks", help="where to take them from")
-    parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 if something would change")
+    parser.add_argument("--from", dest="source", type=Path, default=ROOT / "notebooks", help="the directory to read")
+    parser.add_argument("--check", action="store_true", help="only report; exit with 1 if one is not normalised")
     options = parser.parse_args(arguments)
     changed = []
     for path in NOTEBOOKS:

@@ -1,7 +1,6 @@
 """The pages of build/: every executed notebook as HTML, and an index with run times and training jobs.
 
-They need nothing but themselves: styles, pictures and figures are inside, and they are light or dark as the
-reader's browser is.
+They are self-contained, with styles, pictures and figures inside, and follow the light or dark mode of the browser.
 """
 
 import html
@@ -27,7 +26,7 @@ _LINK = re.compile(r'href="(\d\d_\w+)\.ipynb"')
 
 @dataclass(frozen=True)
 class Run:
-    """What became of one notebook."""
+    """The result of running one notebook."""
 
     copy: Path  # the executed notebook
     seconds: float
@@ -35,17 +34,14 @@ class Run:
 
     @property
     def title(self) -> str:
-        """The notebook's own title, or its name."""
+        """The title of the notebook, or its file name if it has none."""
         cells = nbformat.read(self.copy, as_version=4).cells
         titles = (line[2:] for cell in cells for line in cell.source.splitlines() if cell.cell_type == "markdown")
         return next(titles, self.copy.stem)
 
 
 def training_jobs(since: datetime, prefix: str) -> list[dict[str, Any]]:
-    """Return the descriptions of the jobs created since then whose data are under the prefix, oldest first.
-
-    Asks the SageMaker service that boto3 finds, as the notebooks did.
-    """
+    """Return the descriptions of the jobs that were created since a time and read data under a prefix, oldest first."""
     sagemaker = boto3.client("sagemaker")
     pages = sagemaker.get_paginator("list_training_jobs").paginate(
         CreationTimeAfter=since, SortBy="CreationTime", SortOrder="Ascending"
@@ -56,7 +52,7 @@ def training_jobs(since: datetime, prefix: str) -> list[dict[str, Any]]:
 
 
 def write(directory: Path, runs: Sequence[Run], jobs: Sequence[dict[str, Any]]) -> Path:
-    """Write a page for each run, and index.html; return the path of the index."""
+    """Write a page for each notebook, and index.html; return the path of the index."""
     for number, run in enumerate(runs):
         beside = {"previous": runs[number - 1 : number], "next": runs[number + 1 : number + 2]}
         ways = [f'<a href="{way[0].copy.stem}.html">{name}</a>' for name, way in beside.items() if way]
@@ -73,14 +69,14 @@ def _index(runs: Sequence[Run], jobs: Sequence[dict[str, Any]]) -> str:
         (
             f'<a href="{run.copy.stem}.html">{html.escape(run.title)}</a>',
             f"{run.seconds:.1f} s",
-            '<span class="bad">failed</span>' if run.failed else '<span class="good">ran to its end</span>',
+            '<span class="bad">failed</span>' if run.failed else '<span class="good">completed</span>',
         )
         for run in runs
     ]
-    total = ("together", f"{sum(run.seconds for run in runs):.1f} s", "")
+    total = ("total", f"{sum(run.seconds for run in runs):.1f} s", "")
     parts = [
         "<main class='index'><h1>Managed Spot Training with TensorFlow</h1>",
-        "<p>The notebooks of the course as they ran here, with what SageMaker says of the training jobs.</p>",
+        "<p>The notebooks of the course as they ran on this machine, and their training jobs.</p>",
         "<h2>The notebooks</h2>",
         _table(("notebook", "run time", ""), [*notebooks, total]),
     ]
@@ -88,7 +84,7 @@ def _index(runs: Sequence[Run], jobs: Sequence[dict[str, Any]]) -> str:
 
 
 def _jobs(jobs: Sequence[dict[str, Any]]) -> str:
-    """The table of the jobs; what all their names begin with stands below it, once."""
+    """The table of the jobs, without the prefix that all names share; a line below the table gives it."""
     names = [job["TrainingJobName"] for job in jobs]
     common = os.path.commonprefix(names).rpartition("-")[0] if len(jobs) > 1 else ""
     head = ("training job", "status", "capacity", "interruptions", "training", "billable", "savings", "accuracy")
@@ -96,8 +92,8 @@ def _jobs(jobs: Sequence[dict[str, Any]]) -> str:
     return (
         f"<h2>The training jobs</h2>{table}<p>"
         + (f"All names begin with <code>{html.escape(common)}</code>. " if common else "")
-        + "Training and billable seconds are SageMaker's; the saving is 1 − billable / training. In local mode "
-        "the discount is simulated. Accuracy is that of the validation images at the end.</p>"
+        + "Training and billable seconds are those of DescribeTrainingJob; savings are 1 − billable / training. In "
+        "local mode the discount is simulated. Accuracy is the last one on the validation images.</p>"
     )
 
 
@@ -124,7 +120,7 @@ def _inputs(job: dict[str, Any]) -> list[str]:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of HTML cells; those that begin with a digit stand to the right."""
+    """A table of HTML cells; cells that begin with a digit are right-aligned."""
 
     def cell(text: str) -> str:
         return f'<td class="number">{text}</td>' if text[:1].isdigit() else f"<td>{text}</td>"
@@ -139,7 +135,7 @@ def _body(copy: Path) -> str:
     exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
     notebook = nbformat.read(copy, as_version=4)
     for cell in notebook.cells:
-        cell.source = cell.source.replace("../images/", "images/")  # nbconvert embeds only what is below its path
+        cell.source = cell.source.replace("../images/", "images/")  # nbconvert embeds only files below its path
         if cell.cell_type == "code":
             cell.outputs = normalize.merge_streams(cell.outputs)
     text, _ = exporter.from_notebook_node(notebook, {"metadata": {"path": str(ROOT), "name": copy.stem}})

@@ -4,8 +4,8 @@
     python -m workshop.publish.run -p mode aws          # in your AWS account
     python -m workshop.publish.run -p epochs 40 --only 01
 
-Executed notebooks go to build/, with pages to read them on: build/index.html. A parameter goes to every notebook
-that has it; one that none has is refused.
+The executed notebooks and pages to read go to build/; start with build/index.html. A parameter is passed to every
+notebook that has it. The run is refused if no notebook has it.
 """
 
 import argparse
@@ -28,17 +28,17 @@ from papermill.exceptions import PapermillExecutionError
 from workshop import BUILD
 from workshop.publish import NOTEBOOKS, pages
 
-_OF_NO_INTEREST = re.compile(r"(Executing|Ending) (Cell|notebook)|(Input|Output) Notebook|Working directory")
+_PAPERMILL_PROGRESS = re.compile(r"(Executing|Ending) (Cell|notebook)|(Input|Output) Notebook|Working directory")
 
 
 class ParameterError(ValueError):
-    """A parameter that no notebook has, or a notebook without parameters; papermill itself lets both pass."""
+    """A parameter that no notebook has, a notebook without parameters, or no notebook; papermill accepts the first two."""
 
 
 def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> None:
-    """Run one notebook with those of the parameters that it has.
+    """Run one notebook with the parameters that it has, and write the executed copy.
 
-    Raises papermill's PapermillExecutionError when a cell fails; the executed copy is kept.
+    Raises papermill's PapermillExecutionError if a cell fails; the copy is written all the same.
     """
     known = papermill.inspect_notebook(str(notebook))
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -53,10 +53,12 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> None:
 
 
 def check(parameters: dict[str, Any], notebooks: list[Path]) -> dict[str, Any]:
-    """Return the parameters of a run, with the notebooks' defaults for those not given.
+    """Return all parameters of a run, with the notebooks' defaults for those that are not given.
 
-    Raises ParameterError for a parameter that none of the notebooks has, and for a notebook without any.
+    Raises ParameterError if no notebook has one of them, if a notebook has no parameters, or without notebooks.
     """
+    if not notebooks:
+        raise ParameterError(f"no notebook to run; there are {', '.join(path.name for path in NOTEBOOKS)}")
     defaults: dict[str, Any] = {}
     for notebook in notebooks:
         own = papermill.inspect_notebook(str(notebook))
@@ -72,7 +74,7 @@ def check(parameters: dict[str, Any], notebooks: list[Path]) -> dict[str, Any]:
 
 
 def run(notebooks: list[Path], parameters: dict[str, Any], directory: Path) -> list[pages.Run]:
-    """Run notebooks in order until one fails; return what became of those that ran."""
+    """Run notebooks in order until one fails; return the result of each that ran."""
     runs: list[pages.Run] = []
     for notebook in notebooks:
         copy, began, failed = directory / notebook.name, time.monotonic(), False
@@ -91,7 +93,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the course; return the exit code."""
     parser = argparse.ArgumentParser(description="Run the notebooks of the course in order.")
     parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
-    parser.add_argument("--only", default="", metavar="PREFIX", help="only the notebooks whose names begin so")
+    parser.add_argument("--only", default="", metavar="PREFIX", help="only notebooks with names that begin so")
     parser.add_argument("--output", type=Path, default=BUILD, help="where everything that the run writes goes")
     options = parser.parse_args(arguments)
     notebooks = [notebook for notebook in NOTEBOOKS if notebook.name.startswith(options.only)]
@@ -104,14 +106,14 @@ def main(arguments: list[str] | None = None) -> int:
     output = options.output.absolute()
     os.environ["WORKSHOP_BUILD"] = str(output)  # read by `workshop` in the kernels
     began = datetime.now(UTC)
-    with _daemon_left_as_found() if settings["mode"] == "local" else nullcontext():
+    with _localmode_as_before() if settings["mode"] == "local" else nullcontext():
         runs = run(notebooks, parameters, output)
         succeeded = not runs[-1].failed
         jobs = _training_jobs(began, settings) if succeeded else []
     index = pages.write(output, runs, jobs)
     for one in runs:
         print(f"{one.copy.stem:<28}{one.seconds:6.1f} s{'   failed' if one.failed else ''}")
-    print(f"{'together':<28}{sum(one.seconds for one in runs):6.1f} s   to read: {index}")
+    print(f"{'total':<28}{sum(one.seconds for one in runs):6.1f} s   to read: {index}")
     return 0 if succeeded else 1
 
 
@@ -119,13 +121,13 @@ def _training_jobs(since: datetime, settings: dict[str, Any]) -> list[dict[str, 
     if settings["mode"] == "local":
         import localmode
 
-        localmode.start()  # joins the notebooks' daemon
+        localmode.start()  # connects to the daemon that the notebooks started
     return pages.training_jobs(since, settings["prefix"])
 
 
 @contextmanager
-def _daemon_left_as_found() -> Iterator[None]:
-    """Stop the daemon that the notebooks start, unless it was there before; its state stays on disk."""
+def _localmode_as_before() -> Iterator[None]:
+    """Stop localmode afterwards, unless it was running before; its state stays on disk."""
     import localmode
 
     before = localmode.is_running()
@@ -137,14 +139,14 @@ def _daemon_left_as_found() -> Iterator[None]:
 
 
 def _show_outputs() -> None:
-    """Print what the cells print, while they run."""
+    """Print the outputs of the cells while they run."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
     handler.terminator = ""
     log = logging.getLogger("papermill")
     log.setLevel(logging.INFO)
     log.addHandler(handler)
-    log.addFilter(lambda record: record.name != "papermill" or not _OF_NO_INTEREST.match(record.getMessage()))
+    log.addFilter(lambda record: record.name != "papermill" or not _PAPERMILL_PROGRESS.match(record.getMessage()))
 
 
 def _value(text: str) -> Any:

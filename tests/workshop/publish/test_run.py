@@ -13,3 +13,9 @@ def test_a_notebook_without_parameters_is_refused(tmp_path: Path) -> None:
     nbformat.write(notebook, tmp_path / "01.ipynb")
     with pytest.raises(run.ParameterError, match=r"01\.ipynb has no cell tagged `parameters`"):
         run.check({}, [tmp_path / "01.ipynb"])
+
+
+def test_a_prefix_that_no_notebook_has_is_refused_with_the_names(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run.main(["--only", "09"])
+    assert "no notebook to run; there are 01_train_locally.ipynb, 02" in capsys.readouterr().err
