@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from localmode.api.checks import refuse
-from localmode.api.listing import listed
+from localmode.api.checks import check_tags, refuse
+from localmode.api.listing import list_resources
 from localmode.api.registry import SageMaker, operation
-from localmode.api.resources import check_tags
 from localmode.core.aws import Request
 from localmode.core.errors import ApiError
 from localmode.hosting.server_process import STARTUP_SECONDS
@@ -145,7 +144,7 @@ def list_endpoints(sagemaker: SageMaker, request: Request) -> Request:
     """List endpoints."""
     status = request.get("StatusEquals")
     records = [record for record in sagemaker.endpoints.all() if status in (None, record["EndpointStatus"])]
-    return listed(request, "Endpoint", records, "LastModifiedTime", "EndpointStatus")
+    return list_resources(request, "Endpoint", records, "LastModifiedTime", "EndpointStatus")
 
 
 @operation

@@ -1,4 +1,4 @@
-"""TODO: localmode/api/listing.py"""
+"""The pages that the List operations answer with."""
 
 from __future__ import annotations
 
@@ -9,44 +9,58 @@ from typing import Any
 from localmode.core.aws import Request
 from localmode.core.errors import ApiError
 
+_DEFAULT_PAGE_SIZE = 10
 
-def page(
-    request: Request, summaries: list[Request], member: str, kind: str, default_order: str = "Descending"
+
+def list_resources(request: Request, kind: str, resources: list[Request], *more: str) -> Request:
+    """Return a page of summaries of resources: name, ARN, creation time and the members named by `more`."""
+    members = (f"{kind}Name", f"{kind}Arn", "CreationTime", *more)
+    summaries = [{member: resource[member] for member in members} for resource in resources]
+    return paginate(request, kind, summaries, f"{kind}s")
+
+
+def paginate(
+    request: Request, kind: str, summaries: list[Request], member: str, default_order: str = "Descending"
 ) -> Request:
-    """Filter, sort and cut a list of summaries as the List operations do; 10 at once by default.
+    """Return one page of summaries as `member` of a response, filtered and sorted as the List request asks.
 
-    A page begins after the last summary of the one before, whatever has been created or deleted meanwhile.
+    A page begins after the last summary of the page before, even if resources were created or deleted in between.
     """
-    name = f"{kind}Name"
-    contains = request.get("NameContains", "").lower()
-    found = [
-        summary
-        for summary in summaries
-        if contains in summary[name].lower()
+    column = {"Name": f"{kind}Name", "Status": f"{kind}Status"}.get(request.get("SortBy", ""), "CreationTime")
+    descending = request.get("SortOrder", default_order) == "Descending"
+
+    def key(summary: Request) -> tuple[Any, str]:
+        return summary[column], summary[f"{kind}Name"]
+
+    found = [summary for summary in summaries if _matches(request, kind, summary)]
+    found.sort(key=key, reverse=descending)
+    if token := request.get("NextToken"):
+        last = _sort_key(token, str if column != "CreationTime" else float)
+        found = [summary for summary in found if (key(summary) < last if descending else key(summary) > last)]
+    count = request.get("MaxResults", _DEFAULT_PAGE_SIZE)
+    response: Request = {member: found[:count]}
+    if count < len(found):
+        response["NextToken"] = _token(key(found[count - 1]))
+    return response
+
+
+def _matches(request: Request, kind: str, summary: Request) -> bool:
+    """Tell whether a summary passes the filters for name and times."""
+    return (
+        request.get("NameContains", "").lower() in summary[f"{kind}Name"].lower()
         and request.get("CreationTimeAfter", 0) <= summary["CreationTime"]
         and summary["CreationTime"] <= request.get("CreationTimeBefore", float("inf"))
         and request.get("LastModifiedTimeAfter", 0) <= summary.get("LastModifiedTime", float("inf"))
         and summary.get("LastModifiedTime", 0) <= request.get("LastModifiedTimeBefore", float("inf"))
-    ]
-    column = {"Name": name, "Status": f"{kind}Status"}.get(request.get("SortBy", ""), "CreationTime")
-    descending = request.get("SortOrder", default_order) == "Descending"
-
-    def key(summary: Request) -> tuple[Any, str]:
-        return summary[column], summary[name]
-
-    found.sort(key=key, reverse=descending)
-    if token := request.get("NextToken"):
-        last = _position(token, str if column != "CreationTime" else float)
-        found = [each for each in found if (key(each) < last if descending else key(each) > last)]
-    count = request.get("MaxResults", 10)
-    page: Request = {member: found[:count]}
-    if count < len(found):
-        page["NextToken"] = base64.urlsafe_b64encode(json.dumps(key(found[count - 1])).encode()).decode()
-    return page
+    )
 
 
-def _position(token: str, kind: type) -> tuple[Any, str]:
-    """Return the sort key in a token; raise ApiError for a token that was not given out for this order."""
+def _token(sort_key: tuple[Any, str]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(sort_key).encode()).decode()
+
+
+def _sort_key(token: str, kind: type) -> tuple[Any, str]:
+    """Return the sort key in a token; raise ApiError for a token that was not issued for this order."""
     try:
         value, name = json.loads(base64.urlsafe_b64decode(token))
         if not isinstance(name, str):
@@ -54,9 +68,3 @@ def _position(token: str, kind: type) -> tuple[Any, str]:
         return kind(value), name
     except (ValueError, TypeError) as error:
         raise ApiError("ValidationException", f"Invalid NextToken {token!r}") from error
-
-
-def listed(request: Request, kind: str, entries: list[Request], *more: str) -> Request:
-    """Return a page of summaries: name, ARN, time of creation, and `more` members of each entry."""
-    members = (f"{kind}Name", f"{kind}Arn", "CreationTime", *more)
-    return page(request, [{member: entry[member] for member in members} for entry in entries], f"{kind}s", kind)

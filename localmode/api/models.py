@@ -1,15 +1,14 @@
-"""The operations on models and endpoint configurations: validate, keep, answer."""
+"""The operations on models and endpoint configurations."""
 
 from __future__ import annotations
 
-from localmode.api.checks import check_role, refusal, refuse
-from localmode.api.listing import listed
+from localmode.api.checks import check_role, check_tags, refusal, refuse
+from localmode.api.listing import list_resources
 from localmode.api.registry import SageMaker, operation
-from localmode.api.resources import check_tags
 from localmode.core.aws import Request
 from localmode.core.errors import ApiError
 
-_UNSUPPORTED = {  # members that must be absent or false, by the structure that has them
+_UNSUPPORTED = {  # members that must be absent, false or empty, by the structure that has them
     "Model": ("InferenceExecutionConfig", "EnableNetworkIsolation"),
     "Container": (
         "AdditionalModelDataSources",
@@ -47,11 +46,14 @@ def create_model(sagemaker: SageMaker, request: Request) -> Request:
         *([request["PrimaryContainer"]] if "PrimaryContainer" in request else []),
     ]
     if len(containers) != 1 or not containers[0].get("ModelDataUrl"):
-        raise ApiError("ValidationException", "localmode serves a model of one container with a ModelDataUrl")
+        raise ApiError(
+            "ValidationException",
+            f"localmode supports models of one container with a ModelDataUrl; model {request['ModelName']} is not one",
+        )
     refuse(_UNSUPPORTED["Model"], request)
     refuse(_UNSUPPORTED["Container"], containers[0])
     if containers[0].get("Mode", "SingleModel") != "SingleModel":
-        raise refusal("MultiModel")
+        raise refusal("Mode MultiModel")
     if "ExecutionRoleArn" in request:
         check_role(request["ExecutionRoleArn"], sagemaker.trusts_sagemaker)
     entry = {"EnableNetworkIsolation": False, **request, "Tags": check_tags(request)}
@@ -60,19 +62,19 @@ def create_model(sagemaker: SageMaker, request: Request) -> Request:
 
 @operation
 def describe_model(sagemaker: SageMaker, request: Request) -> Request:
-    """Tell all about a model."""
+    """Describe a model."""
     return sagemaker.models.get(request["ModelName"])
 
 
 @operation
 def list_models(sagemaker: SageMaker, request: Request) -> Request:
     """List models."""
-    return listed(request, "Model", sagemaker.models.all())
+    return list_resources(request, "Model", sagemaker.models.all())
 
 
 @operation
 def delete_model(sagemaker: SageMaker, request: Request) -> Request:
-    """Forget a model; its archive stays in S3."""
+    """Delete a model; its archive stays in S3."""
     sagemaker.models.delete(request["ModelName"])
     return {}
 
@@ -84,7 +86,8 @@ def create_endpoint_config(sagemaker: SageMaker, request: Request) -> Request:
     names = [variant["VariantName"] for variant in request["ProductionVariants"]]
     if len(names) > _MOST_VARIANTS or len(set(names)) < len(names):
         raise ApiError(
-            "ValidationException", f"An endpoint has at most {_MOST_VARIANTS} production variants, of different names"
+            "ValidationException",
+            f"An endpoint has at most {_MOST_VARIANTS} production variants, of different names",
         )
     for variant in request["ProductionVariants"]:
         _check_variant(sagemaker, variant)
@@ -97,26 +100,27 @@ def _check_variant(sagemaker: SageMaker, variant: Request) -> None:
     refuse(_UNSUPPORTED["Variant"], variant)
     for member in ("ModelName", "InstanceType", "InitialInstanceCount"):
         if member not in variant:
-            raise ApiError("ValidationException", f"Production variant {name} has no {member}")
+            message = f"Production variant {name} has no {member}; localmode supports only variants on instances"
+            raise ApiError("ValidationException", message)
     if variant.get("RoutingConfig", {}).get("RoutingStrategy") == "PREFIX_AWARE":
-        raise refusal("PREFIX_AWARE")
+        raise refusal("RoutingStrategy PREFIX_AWARE")
     sagemaker.models.get(variant["ModelName"])
 
 
 @operation
 def describe_endpoint_config(sagemaker: SageMaker, request: Request) -> Request:
-    """Tell all about an endpoint configuration."""
+    """Describe an endpoint configuration."""
     return sagemaker.configs.get(request["EndpointConfigName"])
 
 
 @operation
 def list_endpoint_configs(sagemaker: SageMaker, request: Request) -> Request:
     """List endpoint configurations."""
-    return listed(request, "EndpointConfig", sagemaker.configs.all())
+    return list_resources(request, "EndpointConfig", sagemaker.configs.all())
 
 
 @operation
 def delete_endpoint_config(sagemaker: SageMaker, request: Request) -> Request:
-    """Forget an endpoint configuration."""
+    """Delete an endpoint configuration."""
     sagemaker.configs.delete(request["EndpointConfigName"])
     return {}

@@ -1,13 +1,13 @@
-"""The operations on training jobs: validate, act, answer."""
+"""The operations on training jobs."""
 
 from __future__ import annotations
 
 import time
 
-from localmode.api.checks import check_role, check_training_job
-from localmode.api.listing import page
+from localmode.api.checks import check_role, check_tags
+from localmode.api.listing import paginate
 from localmode.api.registry import SageMaker, operation
-from localmode.api.resources import check_tags
+from localmode.api.training_job_checks import check_training_job
 from localmode.core.aws import Request
 from localmode.core.errors import ApiError
 from localmode.core.settings import Settings
@@ -15,7 +15,7 @@ from localmode.training import spot
 from localmode.training.job import TrainingJob
 from localmode.training.record import DEFAULT_MAX_RUNTIME
 
-_ECHOED = (  # members of CreateTrainingJob that DescribeTrainingJob gives back as they were
+_ECHOED = (  # members of CreateTrainingJob that DescribeTrainingJob returns unchanged
     "AlgorithmSpecification",
     "CheckpointConfig",
     "DebugHookConfig",
@@ -32,11 +32,12 @@ _ECHOED = (  # members of CreateTrainingJob that DescribeTrainingJob gives back 
     "RoleArn",
     "StoppingCondition",
     "VpcConfig",
+)
+_FLAGS = (  # returned as well, with False as the default
     "EnableNetworkIsolation",
     "EnableInterContainerTrafficEncryption",
     "EnableManagedSpotTraining",
 )
-
 _SUMMARY = (
     "TrainingJobName",
     "TrainingJobArn",
@@ -67,14 +68,14 @@ def create_training_job(sagemaker: SageMaker, request: Request) -> Request:
 
 @operation
 def describe_training_job(sagemaker: SageMaker, request: Request) -> Request:
-    """Tell all about a training job."""
+    """Describe a training job."""
     job = _training_job(sagemaker, request["TrainingJobName"])
     with job.changed:
         return describe(job, sagemaker.settings)
 
 
 def describe(job: TrainingJob, settings: Settings) -> Request:
-    """Return the DescribeTrainingJob response; empty structures are left out, since they break SDK v3's models."""
+    """Return the response of DescribeTrainingJob, without empty structures, which break SDK v3's models."""
     record, now = job.record, time.time()
     answer: Request = {
         "TrainingJobName": record.name,
@@ -85,10 +86,9 @@ def describe(job: TrainingJob, settings: Settings) -> Request:
         "LastModifiedTime": record.transitions[-1]["StartTime"],
         "SecondaryStatusTransitions": [dict(transition) for transition in record.transitions],
         **{member: record.request[member] for member in _ECHOED if record.request.get(member) not in (None, {})},
+        **{flag: bool(record.request.get(flag)) for flag in _FLAGS},
     }
     answer.setdefault("StoppingCondition", {"MaxRuntimeInSeconds": DEFAULT_MAX_RUNTIME})
-    for flag in _ECHOED[-3:]:
-        answer.setdefault(flag, False)
     started = [attempt.downloading for attempt in record.attempts if attempt.downloading is not None]
     if started:
         discount = settings.spot_discount if job.is_spot else 0.0
@@ -112,17 +112,17 @@ def describe(job: TrainingJob, settings: Settings) -> Request:
 
 @operation
 def list_training_jobs(sagemaker: SageMaker, request: Request) -> Request:
-    """List training jobs; with both StatusEquals and MaxResults, those of a page that have the status, as AWS does."""
-    summaries = []
+    """List training jobs; with StatusEquals and MaxResults, a page is cut first and then filtered, as AWS does it."""
     if "WarmPoolStatusEquals" in request or "TrainingPlanArnEquals" in request:
-        return page(request, [], "TrainingJobSummaries", "TrainingJob")  # no job here has a warm pool or a plan
+        return paginate(request, "TrainingJob", [], "TrainingJobSummaries")  # no job here has a warm pool or a plan
+    summaries = []
     for job in sagemaker.jobs.all():
         with job.changed:
             full = describe(job, sagemaker.settings)
         summaries.append({member: full[member] for member in _SUMMARY if member in full})
     if "MaxResults" not in request:
         summaries = _of_status(request, summaries)
-    answer = page(request, summaries, "TrainingJobSummaries", "TrainingJob", default_order="Ascending")
+    answer = paginate(request, "TrainingJob", summaries, "TrainingJobSummaries", default_order="Ascending")
     return {**answer, "TrainingJobSummaries": _of_status(request, answer["TrainingJobSummaries"])}
 
 

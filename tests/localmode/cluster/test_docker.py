@@ -19,7 +19,7 @@ from local_course import course, kept
 from test_clients import CLIENTS, pointed_at
 from training import TRAIN, write_channels
 
-from localmode.api.checks import check_training_job
+from localmode.api.training_job_checks import check_training_job
 from localmode.cluster.containers import docker as engine
 from localmode.core.errors import ApiError, LocalModeError
 from localmode.core.settings import Settings, from_environment

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from localmode.api.checks import check_training_job
+from localmode.api.training_job_checks import check_training_job
 from localmode.api.training_jobs import describe
 from localmode.cluster.artifacts import merge
 from localmode.cluster.host import Addresses

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 
-from localmode.api.registry import Register
+from localmode.api.resources import Resources
 from localmode.core.durable import Journal
 from localmode.core.errors import LocalModeError
 from localmode.hosting.provisioning import Hosting
@@ -133,5 +133,5 @@ def test_a_damaged_journal_is_named_and_left_as_it_is(
         elif kind == "endpoints":
             Endpoints(rooms.settings, Hosting(rooms.settings, rooms.storage, rooms.services, {}), journal)
         else:
-            Register(journal, rooms.settings, "model", "model", "Model")
+            Resources(journal, rooms.settings, "model", "model", "Model")
     assert path.read_bytes() == content
