@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -51,9 +51,11 @@ class Storage:
         with _known_bucket():
             return self.store.get(bucket, key)
 
-    def put_file(self, bucket: str, key: str, path: Path) -> None:
+    def put_file(self, bucket: str, key: str, path: Path, check: Callable[[], None] = lambda: None) -> None:
         """Upload a file; it is on disk when this returns.
 
+        `check` is called before every part of the file and at last before the object replaces the old one. It may
+        raise to cut the upload off; then the old object stays.
         Raises InvalidKey for a key of bytes that are no UTF-8, as a file's name can have; StorageError where there is
         no such bucket.
         """
@@ -62,12 +64,18 @@ class Storage:
         except UnicodeEncodeError as error:
             raise InvalidKey(f"{key!r} cannot be the name of an S3 object: it is not UTF-8") from error
         with _known_bucket(), path.open("rb") as file:
-            self.store.write(bucket, key, chunks_of(file))
+            self.store.write(bucket, key, _checked(chunks_of(file), check), check=lambda digest, old: check())
 
     def delete(self, bucket: str, key: str) -> None:
         """Delete an object, where there is one; raise StorageError where there is no such bucket."""
         with _known_bucket():
             self.store.delete(bucket, key)
+
+
+def _checked(chunks: Iterator[bytes], check: Callable[[], None]) -> Iterator[bytes]:
+    for chunk in chunks:
+        check()
+        yield chunk
 
 
 @contextmanager
