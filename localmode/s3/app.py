@@ -17,7 +17,7 @@ from localmode.s3.operations.multipart import PartOperations
 from localmode.s3.operations.objects import ObjectOperations
 from localmode.s3.operations.table import operations_of
 from localmode.s3.storage import BUCKET_NAME
-from localmode.s3.store.index import chunks_of
+from localmode.s3.store.digest import chunks_of
 from localmode.s3.store.objects import ObjectStore
 from localmode.s3.store.uploads import Uploads
 from localmode.s3.wire import parse as rest
@@ -46,7 +46,7 @@ class S3Application:
     """Answers the S3 requests of clients over HTTP."""
 
     def __init__(self, store: ObjectStore, region: str = "us-east-1") -> None:
-        uploads = Uploads(store.root / ".uploads", store.scratch)
+        uploads = Uploads(store.layout.uploads, store.layout.scratch)
         self._operations = {
             **operations_of(ObjectOperations(store)),
             **operations_of(ListOperations(store)),

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from localmode.s3.errors import NoSuchBucket
-from localmode.s3.store.index import StoredObject, chunks_of
+from localmode.s3.store.digest import chunks_of
+from localmode.s3.store.index import StoredObject
 from localmode.s3.store.objects import ObjectStore
 
 BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")

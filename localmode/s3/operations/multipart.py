@@ -9,7 +9,8 @@ from localmode.s3.errors import NoSuchBucket, NoSuchUpload
 from localmode.s3.operations.conditions import COPYING_IF, WRITING_IF, check_target
 from localmode.s3.operations.objects import WRITING, source_of
 from localmode.s3.operations.table import Result
-from localmode.s3.store.index import Digest, StoredObject, chunks_of
+from localmode.s3.store.digest import Digest, chunks_of
+from localmode.s3.store.index import StoredObject
 from localmode.s3.store.objects import ObjectStore
 from localmode.s3.store.uploads import Part, Upload, Uploads, digest_of_parts, whole
 from localmode.s3.wire.body import Body

@@ -20,7 +20,8 @@ from localmode.s3.operations.conditions import (
     span_in,
 )
 from localmode.s3.operations.table import Result
-from localmode.s3.store.index import Digest, StoredObject, chunks_of
+from localmode.s3.store.digest import Digest, chunks_of
+from localmode.s3.store.index import StoredObject
 from localmode.s3.store.objects import ObjectStore
 from localmode.s3.wire.body import Body
 from localmode.s3.wire.headers import (

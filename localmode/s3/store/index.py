@@ -1,102 +1,72 @@
-"""What S3 knows of its objects, in memory: their digests, and the index of a bucket."""
+"""The index in memory: which buckets and objects exist. Every method is short and does no I/O."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import math
-import zlib
+import threading
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
-CHUNK_BYTES = 1 << 18  # larger ones cost more in page faults than they save in calls
-
-
-def chunks_of(file: IO[bytes], size: float = math.inf) -> Iterator[bytes]:
-    """Yield what is left of a file, or the next `size` bytes of it, in pieces."""
-    while size > 0 and (chunk := file.read(int(min(size, CHUNK_BYTES)))):
-        size -= len(chunk)
-        yield chunk
+from localmode.s3.errors import BucketNotEmpty, NoSuchBucket
+from localmode.s3.store.digest import Digest
 
 
-class Digest(NamedTuple):
-    """What S3 computes of an object's bytes: its ETag without quotes and its CRC-32 (base64; "" if not known)."""
-
-    etag: str
-    crc32: str
-
-    @classmethod
-    def of(cls, chunks: Iterable[bytes]) -> Digest:
-        """Compute both of bytes that come in pieces: the MD5, which is slow, of each piece while the next one comes."""
-        md5, crc32 = hashlib.md5(usedforsecurity=False), 0
-        with ThreadPoolExecutor(1) as beside:
-            added: Future[None] | None = None
-            for chunk in chunks:
-                if added is not None:
-                    added.result()
-                added = beside.submit(md5.update, chunk)
-                crc32 = zlib.crc32(chunk, crc32)
-        return cls(md5.hexdigest(), base64.b64encode(crc32.to_bytes(4, "big")).decode())
-
-
-@dataclass
+@dataclass(frozen=True)
 class StoredObject:
-    """One S3 object: its bytes are the file, the rest is what S3 gives back with it."""
+    """One version of an S3 object: the file that holds its bytes, and what S3 returns with them."""
 
     key: str
     path: Path
     size: int = 0
-    modified: int = 0  # nanoseconds since the epoch: the file's own time
+    modified: int = 0  # nanoseconds since the epoch: the modification time of the file
     headers: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     known_digest: Digest | None = None
 
     @property
     def digest(self) -> Digest:
-        """ETag and checksum; read from the file if they are not known, while nothing else can take its place."""
+        """ETag and checksum. Objects from `ObjectStore.objects` may lack it; those from `get` and `open` never do."""
         if self.known_digest is None:
-            with self.path.open("rb") as file:
-                self.known_digest = Digest.of(chunks_of(file))
+            raise LookupError(f"the digest of {self.key!r} has not been computed yet")
         return self.known_digest
 
-    def identified(self) -> StoredObject:
-        """Return itself, with its digest known."""
-        self.known_digest = self.digest
-        return self
+
+@dataclass(frozen=True)
+class Bucket:
+    """A bucket and the documents that clients have configured for it: tags, policy and others."""
+
+    name: str
+    created: float  # seconds since the epoch
+    documents: dict[str, Any] = field(default_factory=dict)
 
 
 class Page(NamedTuple):
-    """Part of a listing: objects and common prefixes in order, and where to go on (None: this was all)."""
+    """Part of a listing: objects and common prefixes in order, and where the next part begins (None: at the end)."""
 
     objects: list[StoredObject]
     prefixes: list[str]
     next_after: str | None
 
 
-class Bucket:
-    """The index of one bucket: its objects in S3's order (UTF-8 bytes, which is Python's order of strings)."""
+class Objects:
+    """The objects of one bucket in S3's order (UTF-8 bytes, which is Python's order of strings)."""
 
-    def __init__(self, name: str, created: float) -> None:
-        self.name = name
-        self.created = created  # seconds since the epoch
-        self.documents: dict[str, Any] = {}  # what a client has configured: tags, policy ...
+    def __init__(self) -> None:
         self.entries: dict[str, StoredObject] = {}
         self._order: list[str] = []
 
     def add(self, entry: StoredObject) -> None:
-        """Put an object into the index, or in the place of the one with its key."""
+        """Add an object, or replace the one with its key."""
         if entry.key not in self.entries:
             insort(self._order, entry.key)
         self.entries[entry.key] = entry
 
-    def remove(self, key: str) -> StoredObject:
-        """Take an object out of the index."""
+    def remove(self, key: str) -> None:
+        """Remove an object."""
         del self._order[bisect_left(self._order, key)]
-        return self.entries.pop(key)
+        del self.entries[key]
 
     def under(self, prefix: str) -> Iterator[StoredObject]:
         """Yield the objects under a prefix, in order."""
@@ -125,6 +95,83 @@ class Bucket:
                 objects.append(self.entries[key])
                 position += 1
         return Page(objects, prefixes, None)
+
+
+class Index:
+    """All buckets and their objects, for any number of threads. Methods raise NoSuchBucket for an unknown bucket."""
+
+    def __init__(self, buckets: dict[str, tuple[Bucket, Objects]]) -> None:
+        self._lock = threading.Lock()
+        self._buckets = buckets
+
+    def buckets(self) -> list[Bucket]:
+        """Return the buckets by name."""
+        with self._lock:
+            return [bucket for _, (bucket, _) in sorted(self._buckets.items())]
+
+    def has_bucket(self, name: str) -> bool:
+        """Return whether a bucket exists."""
+        with self._lock:
+            return name in self._buckets
+
+    def bucket(self, name: str) -> Bucket:
+        """Return a bucket."""
+        with self._lock:
+            return self._found(name)[0]
+
+    def put_bucket(self, bucket: Bucket) -> None:
+        """Add a bucket, or change the documents of the one with its name."""
+        with self._lock:
+            _, objects = self._buckets.get(bucket.name, (bucket, Objects()))
+            self._buckets[bucket.name] = (bucket, objects)
+
+    def remove_bucket(self, name: str) -> Bucket:
+        """Remove an empty bucket and return it; raise BucketNotEmpty."""
+        with self._lock:
+            bucket, objects = self._found(name)
+            if objects.entries:
+                raise BucketNotEmpty(name)
+            del self._buckets[name]
+            return bucket
+
+    def get(self, bucket: str, key: str) -> StoredObject | None:
+        """Return an object, or None."""
+        with self._lock:
+            return self._found(bucket)[1].entries.get(key)
+
+    def under(self, bucket: str, prefix: str) -> list[StoredObject]:
+        """Return the objects under a prefix in S3's order."""
+        with self._lock:
+            return list(self._found(bucket)[1].under(prefix))
+
+    def page(self, bucket: str, prefix: str, delimiter: str, after: str, limit: int) -> Page:
+        """Return part of a listing."""
+        with self._lock:
+            return self._found(bucket)[1].page(prefix, delimiter, after, limit)
+
+    def add(self, bucket: str, entry: StoredObject) -> None:
+        """Add an object, or replace the one with its key."""
+        with self._lock:
+            self._found(bucket)[1].add(entry)
+
+    def identify(self, bucket: str, entry: StoredObject, digest: Digest) -> StoredObject:
+        """Return an object with its digest, and keep the digest unless another version has replaced the object."""
+        identified = replace(entry, known_digest=digest)
+        with self._lock:
+            objects = self._found(bucket)[1]
+            if objects.entries.get(entry.key) is entry:
+                objects.add(identified)
+        return identified
+
+    def remove(self, bucket: str, key: str) -> None:
+        """Remove an object."""
+        with self._lock:
+            self._found(bucket)[1].remove(key)
+
+    def _found(self, name: str) -> tuple[Bucket, Objects]:
+        if name not in self._buckets:
+            raise NoSuchBucket(name)
+        return self._buckets[name]
 
 
 def _past(after: str, prefix: str, delimiter: str) -> str:

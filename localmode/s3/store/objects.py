@@ -1,161 +1,160 @@
-"""S3's buckets and objects as files that a learner can open: `s3/BUCKET/KEY`.
-
-A key that no file can be called (`..`, `a//b`, `a` beside `a/b`, a name too long) goes to `.other/BUCKET/HASH`.
-What S3 knows of an object besides its bytes is in a sidecar, `.about/BUCKET/HASH.json`; a small object with the
-default headers needs none. Bucket names cannot begin with a dot, so none meets these directories.
-
-A kill between sidecar and object must not give one object the headers of the other: a sidecar names the size and
-the time of the file that it is about, and keeps its predecessor until that file is in place.
-"""
+"""Buckets and objects: create, read, write and delete. The docstring of the package describes locks and their order."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
-from operator import itemgetter
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
+from shutil import rmtree
 from typing import IO, Any
 
-from localmode.core.durable import drafted, finish, read_document, replace_atomically, sync_directory
-from localmode.s3.errors import BucketNotEmpty, NoSuchBucket
-from localmode.s3.store.index import Bucket, Digest, Page, StoredObject
-from localmode.s3.store.names import hash_of, make_directories, path_for
-from localmode.s3.store.sidecar import Sidecar
+from localmode.core.durable import drafted, finish, replace_atomically, sync_directory
+from localmode.s3.errors import NoSuchBucket
+from localmode.s3.store.digest import Digest, chunks_of, copied
+from localmode.s3.store.index import Bucket, Page, StoredObject
+from localmode.s3.store.layout import Layout, make_directories, remove_empty
+from localmode.s3.store.locks import KeyedLocks
+from localmode.s3.store.recovery import recover
+from localmode.s3.store.sidecar import Sidecars
 
-_SMALL_BYTES = 1 << 20  # of these, ETag and checksum are found again by reading
+Check = Callable[[Digest, StoredObject | None], Digest | None]
 
 
 class ObjectStore:
-    """The store. Reading waits for nobody; a write is on disk when its method returns."""
+    """The buckets and objects under a directory. A change is on disk when its method returns.
+
+    Methods that name a bucket raise NoSuchBucket where it does not exist.
+    """
 
     def __init__(self, root: Path) -> None:
-        self.root = root
-        root.mkdir(parents=True, exist_ok=True)
-        self.scratch = root / ".new"
-        self._lock = threading.RLock()  # index, names and sidecars change together
-        shutil.rmtree(self.scratch, ignore_errors=True)  # what a killed daemon had not acknowledged
-        for directory in (self.scratch, root / ".buckets"):
-            directory.mkdir(parents=True, exist_ok=True)
-        self._buckets: dict[str, Bucket] = {}
-        for directory in sorted(root.iterdir()):
-            if directory.is_dir() and not directory.name.startswith("."):
-                self._buckets[directory.name] = self._scan(directory)
+        self._layout = Layout(root)
+        self._index = recover(self._layout)
+        self._sidecars = Sidecars(self._layout)
+        self._bucket_locks = KeyedLocks()
+        self._object_locks = KeyedLocks()
+        self._names = threading.Lock()
+        self._swap_locks = KeyedLocks()
+        self._digest_locks = KeyedLocks()
 
-    def _scan(self, directory: Path) -> Bucket:
-        bucket = Bucket(directory.name, directory.stat().st_mtime)
-        about = self.root / ".buckets" / f"{directory.name}.json"
-        if about.exists():
-            bucket.created, bucket.documents = read_document(about, itemgetter("created", "documents"))
-        sidecars = {
-            path.stem: read_document(path, Sidecar.from_document)
-            for path in (self.root / ".about" / bucket.name).glob("*.json")
-        }
-        for path in directory.rglob("*"):
-            if path.is_file():
-                key = path.relative_to(directory).as_posix()
-                bucket.add(sidecars.get(hash_of(key), Sidecar(key, [])).describe(path))
-        for path in (self.root / ".other" / bucket.name).glob("*"):
-            if path.name in sidecars:
-                bucket.add(sidecars[path.name].describe(path))
-        return bucket
+    @property
+    def layout(self) -> Layout:
+        """The paths of the store on disk."""
+        return self._layout
 
     # Buckets
 
     def buckets(self) -> list[Bucket]:
         """Return the buckets by name."""
-        with self._lock:
-            return [self._buckets[name] for name in sorted(self._buckets)]
+        return self._index.buckets()
 
     def has_bucket(self, name: str) -> bool:
-        """Tell whether there is such a bucket."""
-        with self._lock:
-            return name in self._buckets
+        """Return whether a bucket exists."""
+        return self._index.has_bucket(name)
 
     def bucket(self, name: str) -> Bucket:
-        """Return a bucket; raise NoSuchBucket."""
-        with self._lock:
-            if name not in self._buckets:
-                raise NoSuchBucket(name)
-            return self._buckets[name]
+        """Return a bucket."""
+        return self._index.bucket(name)
 
     def create_bucket(self, name: str, documents: dict[str, Any] | None = None) -> None:
-        """Make a bucket; one that is there stays as it is."""
-        with self._lock:
-            if name not in self._buckets:
-                bucket = Bucket(name, time.time())
-                bucket.documents = documents or {}
+        """Create a bucket; one that exists stays as it is."""
+        with self._bucket_locks.hold(name):
+            if not self._index.has_bucket(name):
+                bucket = Bucket(name, time.time(), documents or {})
                 self._save(bucket)
-                (self.root / name).mkdir(exist_ok=True)
-                sync_directory(self.root)
-                self._buckets[name] = bucket
+                self._layout.bucket(name).mkdir(exist_ok=True)
+                sync_directory(self._layout.root)
+                self._index.put_bucket(bucket)
 
     def configure(self, name: str, document: str, value: Any) -> None:
-        """Keep one of a bucket's documents (None: forget it); raise NoSuchBucket."""
-        with self._lock:
-            bucket = self.bucket(name)
+        """Keep one of a bucket's documents, or remove it if `value` is None."""
+        with self._bucket_locks.hold(name):
+            bucket = self._index.bucket(name)
             documents = {key: kept for key, kept in {**bucket.documents, document: value}.items() if kept is not None}
-            bucket.documents, before = documents, bucket.documents
-            try:
-                self._save(bucket)
-            except OSError:
-                bucket.documents = before
-                raise
+            changed = replace(bucket, documents=documents)
+            self._save(changed)
+            self._index.put_bucket(changed)
 
     def _save(self, bucket: Bucket) -> None:
         document = {"created": bucket.created, "documents": bucket.documents}
-        with replace_atomically(self.root / ".buckets" / f"{bucket.name}.json", self.scratch) as file:
+        with replace_atomically(self._layout.configuration(bucket.name), self._layout.scratch) as file:
             file.write(json.dumps(document).encode())
 
-    def delete_bucket(self, name: str, forget: Callable[[], None] = lambda: None) -> None:
-        """Remove an empty bucket; raise NoSuchBucket or BucketNotEmpty.
+    def delete_bucket(self, name: str, end_uploads: Callable[[], None] = lambda: None) -> None:
+        """Delete an empty bucket; raise BucketNotEmpty.
 
-        `forget` is called for what else there is of it, before there can be another one of the name.
+        `end_uploads` is called before another bucket of this name can be created.
         """
-        with self._lock:
-            if self.bucket(name).entries:
-                raise BucketNotEmpty(name)
-            for hidden in (".about", ".other"):
-                shutil.rmtree(self.root / hidden / name, ignore_errors=True)
-            with suppress(FileNotFoundError):
-                shutil.rmtree(self.root / name)
-            (self.root / ".buckets" / f"{name}.json").unlink(missing_ok=True)
-            sync_directory(self.root)
-            del self._buckets[name]
-            forget()
+        with self._bucket_locks.hold(name):
+            with self._names:  # a write that has not put its file in place by now raises NoSuchBucket
+                bucket = self._index.remove_bucket(name)
+            try:
+                for directory in (self._layout.sidecars(name), self._layout.other(name)):
+                    rmtree(directory, ignore_errors=True)
+                if self._layout.bucket(name).exists():
+                    rmtree(self._layout.bucket(name))
+                self._layout.configuration(name).unlink(missing_ok=True)
+                sync_directory(self._layout.root)
+            except OSError:
+                self._index.put_bucket(bucket)
+                raise
+            end_uploads()
 
-    # Objects
+    # Reading objects
 
     def objects(self, bucket: str, prefix: str = "") -> list[StoredObject]:
-        """Return the objects under a prefix in S3's order; raise NoSuchBucket."""
-        with self._lock:
-            return list(self.bucket(bucket).under(prefix))
+        """Return the objects under a prefix in S3's order. Digests that are not known are not computed."""
+        return self._index.under(bucket, prefix)
 
     def page(self, bucket: str, prefix: str, delimiter: str, after: str, limit: int) -> Page:
-        """Return part of a listing; raise NoSuchBucket."""
-        with self._lock:
-            page = self.bucket(bucket).page(prefix, delimiter, after, limit)
+        """Return part of a listing: at most `limit` objects and common prefixes that come after `after`."""
+        page = self._index.page(bucket, prefix, delimiter, after, limit)
         known = (entry if entry.known_digest else self.get(bucket, entry.key) for entry in page.objects)
         return page._replace(objects=[entry for entry in known if entry is not None])
 
     def get(self, bucket: str, key: str) -> StoredObject | None:
-        """Return one object or None; raise NoSuchBucket."""
-        with self._lock:
-            entry = self._entry(bucket, key)
-            return None if entry is None else entry.identified()
+        """Return an object, or None."""
+        entry = self._index.get(bucket, key)
+        if entry is None or entry.known_digest:
+            return entry
+        if (found := self.open(bucket, key)) is None:
+            return None
+        entry, file = found
+        file.close()
+        return entry
 
     def open(self, bucket: str, key: str) -> tuple[StoredObject, IO[bytes]] | None:
-        """Return one object and its bytes, which stay its own whatever is written or deleted meanwhile."""
-        with self._lock:
-            entry = self.get(bucket, key)
-            return None if entry is None else (entry, entry.path.open("rb"))
+        """Return an object and its bytes, which later writes and deletions do not change; None if it does not exist."""
+        with self._swap_locks.hold(bucket, key):
+            entry = self._index.get(bucket, key)
+            if entry is None:
+                return None
+            try:
+                file = entry.path.open("rb")
+            except (FileNotFoundError, NotADirectoryError):  # it has been removed by hand
+                return None
+        try:
+            return self._identified(bucket, entry, file), file
+        except BaseException:
+            file.close()
+            raise
 
-    def _entry(self, bucket: str, key: str) -> StoredObject | None:
-        return self.bucket(bucket).entries.get(key)
+    def _identified(self, bucket: str, entry: StoredObject, file: IO[bytes]) -> StoredObject:
+        """Return an object with its digest, computed once from its open file if it was not known."""
+        if entry.known_digest:
+            return entry
+        with self._digest_locks.hold(bucket, entry.key):
+            current = self._index.get(bucket, entry.key)
+            if current is not None and current.known_digest and _version(current) == _version(entry):
+                return current
+            digest = Digest.of(chunks_of(file))
+            file.seek(0)
+            return self._index.identify(bucket, entry, digest)
+
+    # Changing objects
 
     def write(
         self,
@@ -164,87 +163,107 @@ class ObjectStore:
         body: Iterable[bytes],
         headers: dict[str, str] | None = None,
         tags: dict[str, str] | None = None,
-        check: Callable[[Digest, StoredObject | None], Digest | None] = lambda digest, old: None,
+        check: Check = lambda digest, old: None,
     ) -> StoredObject:
-        """Store an object; raise NoSuchBucket. On any error the old one is still there.
+        """Store an object and return it. On any error the old one is still there.
 
-        `check` is called with what was received and the object in its place, at a moment at which no other write
-        comes between; it may raise, and it may return another digest for the object to have.
+        `check` is called with the digest of what was received and with the old object, and no other write of this key
+        comes between this call and the replacement. It may raise, or return another digest for the object to have.
         """
-        self.bucket(bucket)
-        with drafted(self.scratch) as (file, draft):
-            digest = Digest.of(copied(body, file))  # the slow part, for which nobody else waits
+        self._index.bucket(bucket)
+        with drafted(self._layout.scratch) as (file, draft):
+            digest = Digest.of(copied(body, file))
             finish(file)
-            status = os.fstat(file.fileno())
-            with self._lock:
-                old = self._entry(bucket, key)
+            with self._object_locks.hold(bucket, key):
+                old = self.get(bucket, key)
                 digest = check(digest, old) or digest
-                path = self._path(bucket, key)
-                entry = StoredObject(key, path, status.st_size, status.st_mtime_ns, headers or {}, tags or {}, digest)
-                made = make_directories(path.parent)
-                self._write_sidecar(bucket, entry, old)
-                draft.replace(path)
-                self._buckets[bucket].add(entry)
-                if not self._needs_sidecar(bucket, entry):
-                    self._sidecar(bucket, key).unlink(missing_ok=True)
-        for directory in (path.parent, *made):
-            with suppress(FileNotFoundError, NotADirectoryError):  # it was deleted again, which is as durable
-                sync_directory(directory)
+                size, modified = _distinguished(file, old)
+                entry = StoredObject(key, draft, size, modified, headers or {}, tags or {}, digest)
+                try:
+                    return self._replace(bucket, entry, old)
+                except OSError:
+                    self._index.bucket(bucket)  # if it has been deleted meanwhile, this is the error to raise
+                    raise
+
+    def _replace(self, bucket: str, entry: StoredObject, old: StoredObject | None) -> StoredObject:
+        """Put a finished file in the place of the old object, durably: first sidecar, then file, then their names."""
+        draft = entry.path
+        while True:
+            entry = replace(entry, path=old.path if old else self._layout.path_for(bucket, entry.key))
+            if needed := self._sidecars.needed(bucket, entry):
+                self._sidecars.write(bucket, entry, old)
+            with self._names:
+                self._check_bucket(bucket, entry.key)
+                if old is None and self._layout.path_for(bucket, entry.key) != entry.path:
+                    continue  # another key has taken the name meanwhile, such as `a` that of the directory of `a/b`
+                made = make_directories(entry.path.parent)
+                with self._swap_locks.hold(bucket, entry.key):
+                    draft.replace(entry.path)
+                    self._index.add(bucket, entry)
+                break
+        for directory in (entry.path.parent, *made):
+            sync_directory(directory)
+        if not needed:
+            self._sidecars.discard(bucket, entry.key)
         return entry
 
+    def _check_bucket(self, bucket: str, key: str) -> None:
+        try:
+            self._index.bucket(bucket)
+        except NoSuchBucket:
+            self._sidecars.discard(bucket, key)
+            raise
+
     def tag(self, bucket: str, key: str, tags: dict[str, str]) -> bool:
-        """Give an object other tags; return whether there is such an object."""
-        with self._lock:
-            entry = self._entry(bucket, key)
+        """Replace the tags of an object; return whether it exists."""
+        with self._object_locks.hold(bucket, key):
+            entry = self.get(bucket, key)
             if entry is None:
                 return False
-            before, entry.tags = entry.tags, tags
-            try:
-                self._write_sidecar(bucket, entry, None)
-            except OSError:
-                entry.tags = before
-                raise
+            tagged = replace(entry, tags=tags)
+            if self._sidecars.needed(bucket, tagged):
+                self._sidecars.write(bucket, tagged, None)
+            elif self._sidecars.needed(bucket, entry):
+                self._sidecars.delete(bucket, key)
+            self._index.add(bucket, tagged)
             return True
 
     def delete(self, bucket: str, key: str) -> None:
-        """Remove an object, and the directories that it leaves empty; raise NoSuchBucket."""
-        with self._lock:
-            entry = self._entry(bucket, key)
+        """Remove an object, if it exists, and the directories that it leaves empty."""
+        with self._object_locks.hold(bucket, key):
+            entry = self._index.get(bucket, key)
             if entry is None:
                 return
-            entry.path.unlink(missing_ok=True)
-            self._buckets[bucket].remove(key)
-            self._sidecar(bucket, key).unlink(missing_ok=True)
-            directory = entry.path.parent
-            while directory not in (self.root, self.root / bucket) and not any(directory.iterdir()):
-                directory.rmdir()
-                directory = directory.parent
-        with suppress(FileNotFoundError, NotADirectoryError):
-            sync_directory(directory)
-
-    # Names
-
-    def _needs_sidecar(self, bucket: str, entry: StoredObject) -> bool:
-        odd = entry.path.is_relative_to(self.root / ".other" / bucket)
-        return bool(odd or entry.headers or entry.tags or entry.size > _SMALL_BYTES or not entry.digest.crc32)
-
-    def _write_sidecar(self, bucket: str, entry: StoredObject, old: StoredObject | None) -> None:
-        sidecar = self._sidecar(bucket, entry.key)
-        if self._needs_sidecar(bucket, entry):
-            sidecar.parent.mkdir(parents=True, exist_ok=True)
-            with replace_atomically(sidecar, self.scratch) as file:
-                file.write(Sidecar.about(entry, old).to_json())
-
-    def _path(self, bucket: str, key: str) -> Path:
-        known = self._entry(bucket, key)
-        return path_for(self.root, bucket, key) if known is None else known.path
-
-    def _sidecar(self, bucket: str, key: str) -> Path:
-        return self.root / ".about" / bucket / f"{hash_of(key)}.json"
+            with self._names:
+                with self._swap_locks.hold(bucket, key):
+                    entry.path.unlink(missing_ok=True)
+                    self._index.remove(bucket, key)
+                keep = self._layout.bucket(bucket)
+                directory = remove_empty(entry.path.parent, keep if entry.path.is_relative_to(keep) else keep.parent)
+            _sync_existing(directory)
+            self._sidecars.discard(bucket, key)
 
 
-def copied(body: Iterable[bytes], file: IO[bytes]) -> Iterator[bytes]:
-    """Yield the pieces of a body as they are written to a file."""
-    for chunk in body:
-        file.write(chunk)
-        yield chunk
+def _version(entry: StoredObject) -> tuple[int, int, Path]:
+    return entry.size, entry.modified, entry.path
+
+
+def _distinguished(file: IO[bytes], old: StoredObject | None) -> tuple[int, int]:
+    """Return size and modification time of a file; change the time if both are equal to those of the old object.
+
+    Sidecars tell versions apart by them, and the clock of a file system may not tick between two writes.
+    """
+    status = os.fstat(file.fileno())
+    if old is not None and (old.size, old.modified) == (status.st_size, status.st_mtime_ns):
+        os.utime(file.fileno(), ns=(status.st_atime_ns, old.modified + 1))
+        finish(file)
+        status = os.fstat(file.fileno())
+    return status.st_size, status.st_mtime_ns
+
+
+def _sync_existing(directory: Path) -> None:
+    """Make the removal of a name in a directory durable, also if the directory has been removed meanwhile."""
+    try:
+        sync_directory(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        _sync_existing(directory.parent)

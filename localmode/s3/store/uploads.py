@@ -1,4 +1,4 @@
-"""Multipart uploads on disk: `.uploads/ID/` holds what the object will be and its parts, until they become one."""
+"""Multipart uploads on disk: `.uploads/ID/` holds the properties of the future object and the parts received so far."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from localmode.core.durable import drafted, finish, read_document, replace_atomically, sync_directory
 from localmode.s3.errors import NoSuchUpload
-from localmode.s3.store.index import Digest, chunks_of
-from localmode.s3.store.objects import copied
+from localmode.s3.store.digest import Digest, chunks_of, copied
+from localmode.s3.store.locks import KeyedLocks
 
 
 class Part(NamedTuple):
@@ -30,9 +30,9 @@ class Part(NamedTuple):
     modified: float  # seconds since the epoch
 
 
-@dataclass
+@dataclass(frozen=True)
 class Upload:
-    """A multipart upload that is under way."""
+    """A multipart upload in progress."""
 
     bucket: str
     key: str
@@ -43,18 +43,19 @@ class Upload:
 
 
 class Uploads:
-    """The uploads that are under way; what was acknowledged of them survives a kill."""
+    """The uploads in progress; acknowledged uploads and parts survive a kill."""
 
     def __init__(self, root: Path, scratch: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)
         self._root = root
         self._scratch = scratch
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # guards the two dictionaries
+        self._upload_locks = KeyedLocks()
         self._uploads: dict[str, Upload] = {}
         self._parts: dict[str, dict[int, Part]] = {}
         for directory in root.iterdir():
             about = directory / "upload.json"
-            if not about.exists():  # a kill came before the answer, or after the upload's end
+            if not about.exists():  # the daemon was killed before the answer, or after the end of the upload
                 shutil.rmtree(directory, ignore_errors=True)
                 continue
             self._uploads[directory.name] = read_document(about, lambda document: Upload(**document))
@@ -72,7 +73,7 @@ class Uploads:
             self._uploads[upload.identity] = upload
 
     def get(self, identity: str, bucket: str, key: str) -> Upload:
-        """Return an upload of this object; raise NoSuchUpload."""
+        """Return the upload of an object; raise NoSuchUpload."""
         with self._lock:
             upload = self._uploads.get(identity)
         if upload is None or (upload.bucket, upload.key) != (bucket, key):
@@ -88,9 +89,9 @@ class Uploads:
     def write(
         self, upload: Upload, number: int, body: Iterable[bytes], check: Callable[[Digest], None] = lambda digest: None
     ) -> Part:
-        """Store a part in the place of an earlier one of that number; raise NoSuchUpload if the upload has ended.
+        """Store a part, replacing an earlier one of its number; raise NoSuchUpload if the upload has ended.
 
-        `check` is called with what was received, and may raise.
+        `check` is called with the digest of what was received, and may raise.
         """
         directory = self._root / upload.identity
         with drafted(self._scratch) as (file, draft):
@@ -99,17 +100,22 @@ class Uploads:
             finish(file)
             path = directory / f"{number:05}-{digest.etag}-{uuid.uuid4().hex}"
             part = Part(number, path, digest, file.tell(), time.time())
-            with self._lock:
-                if upload.identity not in self._uploads:
-                    raise NoSuchUpload(upload.identity)
+            with self._upload_locks.hold(upload.identity):
+                self.get(upload.identity, upload.bucket, upload.key)  # it may have ended meanwhile
                 draft.replace(path)
-                old = self._parts[upload.identity].get(number)
-                self._parts[upload.identity][number] = part
-                if old is not None:
-                    old.path.unlink(missing_ok=True)
+                old = self._put(upload, part)
         with suppress(FileNotFoundError):  # the upload has ended meanwhile
             sync_directory(directory)
+        if old is not None:
+            old.path.unlink(missing_ok=True)
         return part
+
+    def _put(self, upload: Upload, part: Part) -> Part | None:
+        """Add a part to those in memory; return the one that it replaces."""
+        with self._lock:
+            parts = self._parts[upload.identity]
+            old, parts[part.number] = parts.get(part.number), part
+            return old
 
     def parts(self, upload: Upload) -> dict[int, Part]:
         """Return the parts by number; raise NoSuchUpload."""
@@ -119,12 +125,13 @@ class Uploads:
             return dict(sorted(self._parts[upload.identity].items()))
 
     def end(self, upload: Upload) -> bool:
-        """Forget an upload and its parts; return whether it was still under way."""
-        with self._lock:
-            if self._uploads.pop(upload.identity, None) is None:
-                return False
-            del self._parts[upload.identity]
-            directory = self._root / upload.identity
+        """Remove an upload and its parts; return whether it was in progress."""
+        directory = self._root / upload.identity
+        with self._upload_locks.hold(upload.identity):
+            with self._lock:
+                if self._uploads.pop(upload.identity, None) is None:
+                    return False
+                del self._parts[upload.identity]
             (directory / "upload.json").unlink(missing_ok=True)
         shutil.rmtree(directory, ignore_errors=True)
         sync_directory(self._root)
@@ -139,7 +146,7 @@ def whole(parts: Iterable[Part]) -> Iterator[bytes]:
 
 
 def digest_of_parts(parts: list[Part]) -> Digest:
-    """Return the digest that S3 gives an object of several parts: the MD5 of their MD5s, and how many they are."""
+    """Return the digest that S3 gives an object of several parts: the MD5 of their MD5s and the number of parts."""
     joined = b"".join(bytes.fromhex(part.digest.etag) for part in parts)
     return Digest(f"{hashlib.md5(joined, usedforsecurity=False).hexdigest()}-{len(parts)}", "")
 

@@ -10,7 +10,7 @@ from typing import IO, Any
 from werkzeug.wsgi import get_input_stream
 
 from localmode.core.errors import ApiError
-from localmode.s3.store.index import CHUNK_BYTES, Digest, chunks_of
+from localmode.s3.store.digest import CHUNK_BYTES, Digest, chunks_of
 from localmode.s3.wire.headers import CHECKSUM
 
 MAX_DOCUMENT_BYTES = 4 << 20  # more than 1,000 keys to delete, or 10,000 parts to complete, can take

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, unquote
 from werkzeug.http import http_date
 
 from localmode.core.errors import ApiError
-from localmode.s3.store.index import Digest
+from localmode.s3.store.digest import Digest
 
 Parameters = dict[str, Any]
 MAX_KEYS = 1000  # in one request or answer

@@ -7,7 +7,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pytest
 from boto3.s3.transfer import TransferConfig
@@ -202,7 +202,7 @@ def test_writers_of_one_key_leave_disk_and_memory_agreeing(daemon: Daemon, name:
 # A disk that refuses
 
 
-def full_disk(file: IO[bytes]) -> None:
+def full_disk(descriptor: int) -> None:
     """Stands in for fsync: this is where a disk says at the latest that it is full."""
     raise OSError(28, "No space left on device")
 
@@ -233,7 +233,7 @@ def test_a_disk_that_refuses_leaves_the_old_object(
         (tmp_path / content).write_text(content)
     put(rooms, name, tmp_path / "old")
     with monkeypatch.context() as disk, pytest.raises(OSError, match="No space"):
-        disk.setattr("localmode.s3.store.objects.finish", full_disk)
+        disk.setattr("os.fsync", full_disk)
         put(rooms, name, tmp_path / "new")
     entry = rooms.storage.store.get(BUCKET, name)
     assert entry is not None
@@ -246,10 +246,10 @@ def test_a_disk_that_refuses_a_first_object_leaves_none(
 ) -> None:
     (tmp_path / "new").write_text("new")
     with monkeypatch.context() as disk, pytest.raises(OSError, match="No space"):
-        disk.setattr("localmode.s3.store.objects.finish", full_disk)
+        disk.setattr("os.fsync", full_disk)
         put(rooms, name, tmp_path / "new")
     assert rooms.storage.store.get(BUCKET, name) is None
-    assert list(rooms.storage.store.scratch.iterdir()) == []
+    assert list(rooms.storage.store.layout.scratch.iterdir()) == []
 
 
 # The disk itself
@@ -305,9 +305,9 @@ def test_deleting_leaves_no_empty_directories(files: ObjectStore, tmp_path: Path
 
 
 def test_what_was_not_acknowledged_leaves_no_trace(files: ObjectStore, tmp_path: Path) -> None:
-    (files.scratch / "half").write_text("half")
+    (files.layout.scratch / "half").write_text("half")
     assert stored(tmp_path / "s3") == {}
-    assert list(files.scratch.iterdir()) == []
+    assert list(files.layout.scratch.iterdir()) == []
 
 
 def test_a_replacement_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
