@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 from localmode.api.registry import SageMaker
-from localmode.cluster.cluster import LocalInstances
+from localmode.cluster.cluster import Cluster
 from localmode.core.durable import Journal, replace_atomically
 from localmode.core.errors import LocalModeError
 from localmode.core.home import STATE_FILE, holds, is_running, read_state, take_lock
@@ -55,7 +55,7 @@ class Daemon:
         storage = Storage(store)
         s3 = S3Application(store, settings.region)
         logs = Logs(home / "logs" / "training", services)
-        self._instances = LocalInstances(settings, storage, logs, self.environment())
+        self._instances = Cluster(settings, storage, logs, self.environment())
         hosting = Hosting(settings, storage, services, self.environment())
         self._endpoints = Endpoints(settings, hosting, self._journal("endpoints"))
         self._jobs = TrainingJobs(settings, self._journal("jobs"), self._instances)
@@ -113,6 +113,7 @@ class Daemon:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # until here it was the lock of those who start a daemon
         threading.Thread(target=self._watch, args=[lock], name="state directory", daemon=True).start()
         try:
+            self._jobs.start()
             self._server.serve_forever(poll_interval=0.1)
         finally:
             self._jobs.close()

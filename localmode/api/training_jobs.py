@@ -70,8 +70,7 @@ def create_training_job(sagemaker: SageMaker, request: Request) -> Request:
 def describe_training_job(sagemaker: SageMaker, request: Request) -> Request:
     """Describe a training job."""
     job = _training_job(sagemaker, request["TrainingJobName"])
-    with job.changed:
-        return describe(job, sagemaker.settings)
+    return describe(job, sagemaker.settings)
 
 
 def describe(job: TrainingJob, settings: Settings) -> Request:
@@ -91,12 +90,12 @@ def describe(job: TrainingJob, settings: Settings) -> Request:
     answer.setdefault("StoppingCondition", {"MaxRuntimeInSeconds": DEFAULT_MAX_RUNTIME})
     started = [attempt.downloading for attempt in record.attempts if attempt.downloading is not None]
     if started:
-        discount = settings.spot_discount if job.is_spot else 0.0
+        discount = settings.spot_discount if record.is_spot else 0.0
         answer["TrainingStartTime"] = started[0]
         answer["TrainingTimeInSeconds"] = spot.training_seconds(record.attempts, now)
-        if job.is_final:
+        if record.is_final:
             answer["BillableTimeInSeconds"] = spot.billable_seconds(record.attempts, discount, now)
-    if job.is_final and record.attempts:
+    if record.is_final and record.attempts:
         answer["TrainingEndTime"] = record.transitions[-1]["StartTime"]
     if record.model_artifacts:
         answer["ModelArtifacts"] = {"S3ModelArtifacts": record.model_artifacts}
@@ -117,8 +116,7 @@ def list_training_jobs(sagemaker: SageMaker, request: Request) -> Request:
         return paginate(request, "TrainingJob", [], "TrainingJobSummaries")  # no job here has a warm pool or a plan
     summaries = []
     for job in sagemaker.jobs.all():
-        with job.changed:
-            full = describe(job, sagemaker.settings)
+        full = describe(job, sagemaker.settings)
         summaries.append({member: full[member] for member in _SUMMARY if member in full})
     if "MaxResults" not in request:
         summaries = _of_status(request, summaries)

@@ -1,1 +1,1 @@
-"""Clusters: the attempts of training jobs on the hosts that run them."""
+"""Clusters: attempts of training jobs on the hosts that run them."""

@@ -1,4 +1,4 @@
-"""What an attempt leaves in S3 at its end: the model and the output of all its hosts."""
+"""The upload of the model and the output of all hosts at the end of an attempt."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from localmode.cluster.host import Host
 from localmode.core.runners import OPT_ML
 from localmode.s3.storage import Storage, parse_uri
 
-_MAX_STEPS = 1000  # from directory to directory, after which a link leads nowhere
+_MAX_STEPS = 1000  # from one directory to the next, after which a link counts as circular
 
 
 def merge(trees: Sequence[Path]) -> tuple[dict[str, Path], list[str]]:
-    """Return what the directories hold together, by name, and the names of which there was more than one.
+    """Return the files and directories of all trees by name, and the names that several trees have.
 
     SageMaker aggregates what all containers wrote into one archive, asks that names do not clash, and does not say
     what happens if they do (https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo-output.html).
-    Here the first directory wins.
+    Here the first tree's file is kept.
     """
     merged: dict[str, Path] = {}
     clashes: list[str] = []
@@ -47,9 +47,10 @@ def upload(
     with_model: bool,
     check: Callable[[], None],
 ) -> str:
-    """Upload output and model as SageMaker does; return the model's URI, or nothing without one.
+    """Upload output and model as SageMaker does; return the model's URI, empty without a model.
 
-    `check` may raise to end it. Raises StorageError or OSError where that fails.
+    `check` is called between the steps and may raise to end this; an upload that it ends leaves nothing in S3.
+    Raises StorageError or OSError where an upload fails.
     """
     output = request["OutputDataConfig"]
     bucket, prefix = parse_uri(output["S3OutputPath"])
@@ -57,27 +58,27 @@ def upload(
     compressed = output.get("CompressionType", "GZIP") == "GZIP"
 
     def upload_all(directory: str, title: str) -> str:
-        files, clashes = merge([host.instance.opt_ml / directory for host in hosts])
+        files, clashes = merge([host.filesystem.opt_ml / directory for host in hosts])
         if clashes:
             others = f" and {len(clashes) - 1} more" if len(clashes) > 1 else ""
-            hosts[0].say(f"localmode: several hosts wrote {directory}/{clashes[0]}{others}; the first host's is kept")
+            hosts[0].log(f"localmode: several hosts wrote {directory}/{clashes[0]}{others}; the first host's is kept")
         if not compressed:
             files, lost = _follow_links(files, directory)
             for name in lost:
                 link = f"{directory}/{name}"
-                hosts[0].say(f"localmode: {link} is not uploaded: it is a link to no file in {OPT_ML}/{directory}")
+                hosts[0].log(f"localmode: {link} is not uploaded: it is a link to no file in {OPT_ML}/{directory}")
             return _upload_files(files, storage, bucket, f"{target}/{title}", check)
-        archive = hosts[0].instance.root / "tmp" / "upload.tar.gz"
+        archive = hosts[0].filesystem.root / "tmp" / "upload.tar.gz"
         return _upload_archive(files, archive, storage, bucket, f"{target}/{title}.tar.gz", check)
 
-    outputs = [host.instance.opt_ml / "output" / "data" for host in hosts]
+    outputs = [host.filesystem.opt_ml / "output" / "data" for host in hosts]
     if any(path.is_dir() and any(path.iterdir()) for path in outputs):  # a script may have removed it
         upload_all("output/data", "output")
     return upload_all("model", "model") if with_model else ""
 
 
 def _follow_links(files: dict[str, Path], directory: str) -> tuple[dict[str, Path], list[str]]:
-    """Return files of `/opt/ml/DIRECTORY` with those that links lead to in their places, and the links without one."""
+    """Replace links in `/opt/ml/DIRECTORY` by the files they lead to; return the files, and links that lead to none."""
     found = {name: _followed(path, directory, name) if path.is_symlink() else path for name, path in files.items()}
     return (
         {name: path for name, path in found.items() if path is not None},
@@ -86,7 +87,7 @@ def _follow_links(files: dict[str, Path], directory: str) -> tuple[dict[str, Pat
 
 
 def _followed(link: Path, directory: str, name: str) -> Path | None:
-    """Return the file in the directory that a link leads to, where /opt/ml is what it was in the container."""
+    """Return the file in `/opt/ml/DIRECTORY` that a link leads to, where /opt/ml is that of the container; or None."""
     opt_ml = link.parents[len(Path(directory, name).parts) - 1].resolve()
     path, ahead = opt_ml, [*reversed(Path(directory, name).parts)]
     for _ in range(_MAX_STEPS):
@@ -102,14 +103,13 @@ def _followed(link: Path, directory: str, name: str) -> Path | None:
             ahead += reversed(target.parts)
         else:
             path = step
-    return None  # it leads to itself
+    return None  # a circular link
 
 
 def _upload_files(files: dict[str, Path], storage: Storage, bucket: str, prefix: str, check: Callable[[], None]) -> str:
     for name, path in files.items():
         if path.is_file():
-            check()
-            storage.put_file(bucket, f"{prefix}/{name}", path)
+            storage.put_file(bucket, f"{prefix}/{name}", path, check)
     return f"s3://{bucket}/{prefix}/"
 
 
@@ -120,6 +120,5 @@ def _upload_archive(
         for name, path in files.items():
             check()
             tar.add(path, arcname=name, recursive=False)
-    check()
-    storage.put_file(bucket, key, archive)
+    storage.put_file(bucket, key, archive, check)
     return f"s3://{bucket}/{key}"

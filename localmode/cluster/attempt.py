@@ -1,6 +1,6 @@
-"""One attempt: hosts made ready, containers run on them, signals, and what they leave in S3.
+"""One attempt of a training job: prepare its hosts, run their containers, upload what they leave.
 
-An interruption is what it is on EC2: SIGTERM to PID 1, a grace period, SIGKILL to everything; of every host.
+An interruption is what it is on EC2: SIGTERM to PID 1 of every host, a grace period, SIGKILL to all processes.
 """
 
 from __future__ import annotations
@@ -12,106 +12,130 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 
 from localmode.cluster import artifacts
-from localmode.cluster.containers.docker import ImageError
+from localmode.cluster.containers.launch import KILL, TERMINATE
+from localmode.cluster.errors import ImageError, Reclaimed, Terminated
 from localmode.cluster.host import Host, Machine
 from localmode.core.runners import too_many
+from localmode.core.threads import start_thread
 from localmode.s3.storage import StorageError
 from localmode.training.job import TrainingJob
 
-
-class Reclaimed(Exception):
-    """The instances have been taken away."""
+_INTERNAL_ERROR = "InternalServerError: an unexpected error in localmode; the daemon's log has its traceback"
 
 
-class Terminated(Exception):
-    """The job is being stopped before its containers have started."""
+class Attempt:
+    """One attempt, from empty directories to the upload of its model.
 
-
-class Attempt(threading.Thread):
-    """One attempt, from empty directories to the upload of what came of it."""
+    `_lock` guards the hosts that run and the signals that they have been sent. Nothing blocks while it is held.
+    """
 
     def __init__(self, machine: Machine, job: TrainingJob, number: int, forget: Callable[[Attempt], None]) -> None:
-        super().__init__(name=f"{job.record.name} attempt {number}", daemon=True)
+        """`forget` is called when the attempt is over, before its job is told that the instances are gone."""
         self.job = job
-        self.hosts: list[Host] = []
+        self.number = number
         self._machine = machine
-        self._number = number
         self._forget = forget
         self._root = machine.root / job.record.name / str(number)
+        self._hosts: list[Host] = []  # used by the attempt's own thread only
         self._lock = threading.Lock()
+        self._running: list[Host] = []  # hosts with a container
+        self._signals: list[bytes] = []  # those sent so far, also to hosts whose containers start later
         self._terminating = False
         self._reclaiming = False
         self._abandoned = False
-        self._plug_pulled = False
-        self._timers: list[threading.Timer] = []
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
 
-    # Orders, from other threads.
+    def start(self) -> None:
+        """Run the attempt in a thread of its own; raise RuntimeError if there can be none."""
+        name = f"{self.job.record.name} attempt {self.number}"
+        self._thread = start_thread(name, self._run, "The training job fails.", self._report_crash)
+
+    def join(self) -> None:
+        """Wait for the end of an attempt that has been started."""
+        if self._thread is not None:
+            self._thread.join()
+
+    # Commands, from other threads. None of them waits for the attempt.
 
     def terminate(self) -> None:
-        """Ask the containers to end; kill them after the grace period."""
-        with self._lock:
-            self._terminating = True
-        self._begin_grace()
+        """Send SIGTERM to the containers; kill them after the grace period."""
+        self._terminating = True
+        self._begin_grace_period()
 
     def reclaim(self) -> None:
-        """The same, after which the instances are gone."""
-        with self._lock:
-            self._reclaiming = True
-        self._begin_grace()
+        """Send SIGTERM to the containers; kill them after the grace period, when the instances are gone."""
+        self._reclaiming = True
+        self._begin_grace_period()
 
     def abandon(self) -> None:
-        """End at once and report nothing: the daemon itself is ending."""
-        with self._lock:
-            self._reclaiming = self._abandoned = True
-        self._pull_plug()
+        """Kill the containers at once, and report nothing to the job: the daemon itself is ending."""
+        self._reclaiming = self._abandoned = True
+        self._kill()
 
-    def _begin_grace(self) -> None:
-        self._send(b"T")
-        timer = threading.Timer(self._machine.settings.grace_seconds, self._pull_plug)
-        timer.daemon = True
-        with self._lock:
-            self._timers.append(timer)
-        timer.start()
-
-    def _pull_plug(self) -> None:
-        self._plug_pulled = True
-        if self._reclaiming:
-            for host in self.hosts:
-                host.stop_mirror()  # nothing is uploaded once the host is gone
-        self._send(b"K")
-
-    def _send(self, order: bytes) -> None:
-        with self._lock:
-            for host in self.hosts:
-                host.send(order)
-
-    # The attempt itself.
-
-    def run(self) -> None:
-        """Live through the attempt and report how it ended."""
-        over = False
+    def _begin_grace_period(self) -> None:
+        self._send(TERMINATE)
+        name = f"{self.job.record.name} attempt {self.number} grace period"
         try:
-            over = self._live()
+            start_thread(name, self._kill_after_grace_period, "The containers are not killed after the grace period.")
+        except RuntimeError:  # the system has no thread left
+            self._kill()
+
+    def _kill_after_grace_period(self) -> None:
+        if not self._over.wait(self._machine.settings.grace_seconds):
+            self._kill()
+
+    def _kill(self) -> None:
+        """Kill the containers at once, whatever is being uploaded; of a reclaimed host, cut the upload off."""
+        with self._lock:
+            if self._reclaiming:
+                for host in self._running:
+                    host.cut_off()
+            self._signal(KILL)
+
+    def _send(self, signal: bytes) -> None:
+        with self._lock:
+            self._signal(signal)
+
+    def _signal(self, signal: bytes) -> None:
+        self._signals.append(signal)
+        for host in self._running:
+            host.send(signal)
+
+    # The attempt itself, in its own thread
+
+    def _run(self) -> None:
+        """Run the attempt and report how it ended."""
+        finished = False
+        try:
+            finished = self._live()
         except Reclaimed:
             pass
-        except Exception:
-            if not self._reclaiming:
-                reason = "InternalServerError: an unexpected error in localmode; its log has the details"
-                over = self.job.on_finished(self._number, "", reason)
-            raise  # to the daemon's log
         finally:
-            for timer in self._timers:
-                timer.cancel()
-            shutil.rmtree(self._root, ignore_errors=True)
-            with suppress(OSError):  # another attempt's directory may be there
-                self._root.parent.rmdir()
-            self._forget(self)
-            if not over and not self._abandoned:
-                self.job.on_lost(self._number)
+            self._clean_up()
+        if not finished:
+            self._report_loss()
+
+    def _report_crash(self, error: Exception) -> None:
+        """Report an attempt that ended in an unexpected error."""
+        if self._reclaiming or not self.job.on_finished(self.number, "", _INTERNAL_ERROR):
+            self._report_loss()
+
+    def _report_loss(self) -> None:
+        if not self._abandoned:
+            self.job.on_lost(self.number)
+
+    def _clean_up(self) -> None:
+        self._over.set()
+        shutil.rmtree(self._root, ignore_errors=True)
+        with suppress(OSError):  # another attempt's directory may be there
+            self._root.parent.rmdir()
+        self._forget(self)
 
     def _live(self) -> bool:
+        """Prepare, run, upload, report; return False if the instances were reclaimed before the report."""
         exit_code, failure = None, ""
-        self.job.on_downloading(self._number)
+        self.job.on_downloading(self.number)
         try:
             self._prepare()
             failed = self._execute()
@@ -123,67 +147,75 @@ class Attempt(threading.Thread):
             failure = f"ClientError: {error}"
         except OSError as error:
             failure = f"InternalServerError: {error}"
-        self._check_plug()
-        with_model = self.job.on_exited(self._number, exit_code)
+        self._check_reclaimed()
+        with_model = self.job.on_exited(self.number, exit_code)
         uris = ""
         if exit_code is not None:
             record, storage = self.job.record, self._machine.storage
             try:
-                uris = artifacts.upload(record.request, record.name, self.hosts, storage, with_model, self._check_plug)
+                uris = artifacts.upload(
+                    record.request, record.name, self._hosts, storage, with_model, self._check_reclaimed
+                )
             except (StorageError, OSError) as error:
                 failure = failure or f"ClientError: the artifacts could not be uploaded: {error}"
-        return self.job.on_finished(self._number, uris, failure)
+        return self.job.on_finished(self.number, uris, failure)
 
-    def _check_plug(self) -> None:
+    def _check_reclaimed(self) -> None:
         if self._reclaiming:
             raise Reclaimed
 
     def _check(self) -> None:
-        """Between two steps of the preparation: is it to go on?"""
-        self._check_plug()
+        """Raise Reclaimed or Terminated if the preparation must not go on."""
+        self._check_reclaimed()
         if self._terminating:
             raise Terminated
 
     def _prepare(self) -> None:
         """Make the hosts, with their checkpoints, channels and configuration."""
         count = self.job.record.instance_count
-        if refusal := too_many(count, self._machine.runner):  # not so when the job was accepted, by another daemon
+        if refusal := too_many(count, self._machine.runner):  # another daemon, with another runner, accepted the job
             raise OSError(refusal)
         for index in range(count):
             host = Host(self._machine, self.job, self._root / f"algo-{index + 1}", index, count)
-            self.hosts.append(host)
+            self._hosts.append(host)
             host.prepare(self._check)
 
     def _execute(self) -> Host | None:
         """Run the containers to their end; return the host that failed first, which ends the others."""
-        with self._machine.addresses.lent(len(self.hosts)) as addresses:
+        with self._machine.addresses.lent(len(self._hosts)) as addresses:
             try:
-                self.job.on_training(self._number)  # before a container says or does anything
-                for host in self.hosts:
+                self.job.on_training(self.number)  # before a container prints or does anything
+                for host in self._hosts:
                     host.make_ready()
-                with self._lock:  # an order that comes now finds the containers
-                    self._check()
-                    names = {host.name: address for host, address in zip(self.hosts, addresses, strict=True)}
-                    for host in self.hosts:
-                        host.start(names)
+                self._check()
+                names = {host.name: address for host, address in zip(self._hosts, addresses, strict=True)}
+                for host in self._hosts:
+                    host.start(names)
+                    self._admit(host)
                 return self._follow()
             finally:
-                for host in self.hosts:
+                for host in self._hosts:
                     host.close()
+
+    def _admit(self, host: Host) -> None:
+        """Send later signals to this host, too, and those that came while its container started."""
+        with self._lock:
+            self._running.append(host)
+            if KILL in self._signals and self._reclaiming:
+                host.cut_off()
+            for signal in self._signals:
+                host.send(signal)
 
     def _follow(self) -> Host | None:
         """Follow all hosts to their end; raise what one of them raised."""
         failed: Host | None = None
-        with ThreadPoolExecutor(len(self.hosts)) as pool:
-            running = {pool.submit(host.run, self._is_gone): host for host in self.hosts}
+        with ThreadPoolExecutor(len(self._hosts)) as pool:
+            running = {pool.submit(host.run): host for host in self._hosts}
             for ended in as_completed(running):
                 if failed is None and (ended.exception() or ended.result()):
                     failed = running[ended]
-                    if len(self.hosts) > 1:
-                        self._begin_grace()
+                    if len(self._hosts) > 1:
+                        self._begin_grace_period()
         for ended in running:
             ended.result()
         return failed
-
-    def _is_gone(self) -> bool:
-        return self._reclaiming and self._plug_pulled

@@ -1,11 +1,11 @@
-"""The mirror between an attempt's checkpoint directory and S3.
+"""The synchronization of an attempt's checkpoint directory with S3.
 
 Conventions of SageMaker's own agent, as AWS's XGBoost container relies on them: names ending in
 `.sagemaker-ignore` are not uploaded, `X.sagemaker-uploading` and `X.sagemaker-uploaded` mark an upload of X.
 https://docs.aws.amazon.com/sagemaker/latest/dg/model-checkpoints.html
 
-The hosts of a job share one prefix, and each has a mirror of its own: all get the same files at the start; of equal
-names the last upload counts, and a file that one host deletes is deleted in S3.
+The hosts of a job share one prefix, and each synchronizes its own directory: all get the same files at the start; of
+files with the same name the last upload counts, and a file that one host deletes is deleted in S3.
 """
 
 from __future__ import annotations
@@ -18,36 +18,52 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from localmode.cluster.errors import CutOff
 from localmode.cluster.filesystem import copy_into
+from localmode.core.threads import start_thread
 from localmode.s3.storage import InvalidKey, Storage, StorageError
 
 IGNORE = ".sagemaker-ignore"
 UPLOADING = ".sagemaker-uploading"
 UPLOADED = ".sagemaker-uploaded"
 _INTERVAL_SECONDS = 0.2  # AWS documents none
-_TICK_NANOSECONDS = 10_000_000  # of the clock that Linux before 6.13 dates changes by, at most
+_CLOCK_TICK_NANOSECONDS = 10_000_000  # Linux before 6.13 takes times of modification from a clock this coarse
 
 Version = tuple[int, int, int]
 
 
-class Mirror:
-    """Uploads what appears in a directory, deletes what disappears; never the other way after the start."""
+class CheckpointSync:
+    """Uploads files that appear in a directory, deletes in S3 those that disappear; downloads only before the start."""
 
     def __init__(
-        self, directory: Path, storage: Storage, bucket: str, prefix: str, report: Callable[[str], None]
+        self,
+        directory: Path,
+        storage: Storage,
+        bucket: str,
+        prefix: str,
+        report: Callable[[str], None],
+        interval: float = _INTERVAL_SECONDS,
+        clock_tick: int = _CLOCK_TICK_NANOSECONDS,
     ) -> None:
+        """`report` takes lines for the job's log. `clock_tick` is the resolution of times of modification."""
         self._directory = directory
         self._storage = storage
         self._bucket = bucket
         self._prefix = f"{prefix.rstrip('/')}/" if prefix else ""  # without the slash, job-1 would match job-10
         self._report = report
+        self._interval = interval
+        self._clock_tick = clock_tick
         self._uploaded: dict[str, Version] = {}
         self._refused: set[str] = set()  # names that no object, or no marker, can have
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"mirror {prefix}", daemon=True)
+        self._cut = threading.Event()
+        self._thread: threading.Thread | None = None
 
     def restore(self, check: Callable[[], None]) -> int:
-        """Copy what S3 holds into the directory; return the number of files. `check` may raise to end it."""
+        """Copy the objects under the prefix into the directory; return the number of files.
+
+        `check` is called before each file and may raise to end this.
+        """
         self._directory.mkdir(parents=True, exist_ok=True)
         for entry in self._storage.objects(self._bucket, self._prefix):
             check()
@@ -61,42 +77,70 @@ class Mirror:
         return len(self._uploaded)
 
     def start(self) -> None:
-        """Begin to mirror in the background."""
-        self._thread.start()
+        """Synchronize in the background, in a thread of its own."""
+        consequence = "No checkpoints are uploaded before the container has exited."
+        self._thread = start_thread(f"checkpoints {self._prefix}", self._run, consequence)
 
     def stop(self) -> None:
-        """End mirroring; an upload under way is finished first."""
+        """End the synchronization in the background; wait for an upload under way."""
         self._stop.set()
-        if self._thread.is_alive():
+        if self._thread is not None:
             self._thread.join()
 
+    def cut_off(self) -> None:
+        """Upload and delete nothing from now on; an upload under way leaves nothing in S3. Does not wait for it."""
+        self._cut.set()
+
     def sync(self) -> None:
-        """Bring S3 in line with the directory once; raise OSError or StorageError for the first file that fails."""
+        """Bring S3 in line with the directory once; raise OSError or StorageError for the first file that fails.
+
+        Once the host has been cut off, this does nothing.
+        """
+        begun = time.time_ns()
+        try:
+            self._sync()
+        except CutOff:
+            return
+        finally:
+            self._distrust_recent_times(begun)
+
+    def _sync(self) -> None:
         present, failures = self._upload_new()
         if gone := self._uploaded.keys() - present:
-            # What took their place may have come after it was looked for. It goes to S3 before they are deleted there.
+            # A file may have been renamed while the directory was listed: upload its new name before deleting the old.
             present, failures = self._upload_new()
-        if failures:  # and delete nothing: the next instance would miss what has no successor in S3
+        if failures:  # and delete nothing: the next instance would miss a checkpoint whose successor is not in S3
             raise failures[0]
         for name in gone - present:
+            self._check()
             self._storage.delete(self._bucket, self._prefix + name)
             del self._uploaded[name]
             (self._directory / (name + UPLOADED)).unlink(missing_ok=True)
 
+    def _check(self) -> None:
+        if self._cut.is_set():
+            raise CutOff
+
+    def _distrust_recent_times(self, begun: int) -> None:
+        """Upload again what was modified during this round: a later change may have the same time of modification."""
+        for name, (size, modified, inode) in self._uploaded.items():
+            if begun - self._clock_tick < modified < time.time_ns():
+                self._uploaded[name] = (size, 0, inode)
+
     def _upload_new(self) -> tuple[set[str], list[OSError | StorageError]]:
-        """Upload what is new; return the names of all files that are there, and what went wrong."""
+        """Upload new and changed files; return the names of all files, and the errors."""
         present = self._scan()
         failures: list[OSError | StorageError] = []
         for name, version in present.items():
             if self._uploaded.get(name) != version and name not in self._refused:
                 try:
                     self._upload(name, version)
-                except (OSError, StorageError) as error:  # the others are worth saving nevertheless
+                except (OSError, StorageError) as error:  # the other files are uploaded nevertheless
                     failures.append(error)
         return set(present), failures
 
     def _scan(self) -> dict[str, Version]:
-        """Return the version of every file to mirror, oldest first."""
+        """Return the version of every file to upload, oldest first."""
         found = {}
         for directory, _, names in os.walk(self._directory, onerror=_unless_gone):
             for path in (Path(directory, name) for name in names if not name.endswith((IGNORE, UPLOADING, UPLOADED))):
@@ -110,8 +154,9 @@ class Mirror:
     def _upload(self, name: str, version: Version) -> None:
         """Upload one file; one that changes meanwhile is uploaded again by the next scan."""
         try:
+            self._check()
             with _marked(self._directory / (name + UPLOADING)) as uploading:
-                self._storage.put_file(self._bucket, self._prefix + name, self._directory / name)
+                self._storage.put_file(self._bucket, self._prefix + name, self._directory / name, self._check)
                 self._uploaded[name] = version
                 uploading.replace(self._directory / (name + UPLOADED))
         except FileNotFoundError:
@@ -124,8 +169,7 @@ class Mirror:
 
     def _run(self) -> None:
         reported = ""
-        while not self._stop.wait(_INTERVAL_SECONDS):
-            begun = time.time_ns()
+        while not self._stop.wait(self._interval):
             try:
                 self.sync()
                 reported = ""
@@ -133,20 +177,17 @@ class Mirror:
                 if str(error) != reported:  # once, not at every try
                     reported = str(error)
                     self._report(f"localmode: checkpoints could not be uploaded, trying again: {error}")
-            for name, (size, modified, inode) in self._uploaded.items():
-                if begun - _TICK_NANOSECONDS < modified < time.time_ns():  # it may have changed again at that time
-                    self._uploaded[name] = (size, 0, inode)
 
 
 def _unless_gone(error: OSError) -> None:
-    """Raise what keeps a directory from being listed, or its files would be taken for deleted ones."""
+    """Raise an error of listing a directory, unless it is gone: its files must not be taken for deleted ones."""
     if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
         raise error
 
 
 @contextmanager
 def _marked(marker: Path) -> Iterator[Path]:
-    """Have a file there while something is done, unless it is renamed meanwhile."""
+    """Create an empty file and remove it at the end, unless it has been renamed."""
     marker.touch()
     try:
         yield marker

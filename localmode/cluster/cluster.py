@@ -1,7 +1,8 @@
-"""Runs training jobs on this machine: which runner it can use, and the attempts that are under way."""
+"""The attempts of training jobs that run on this machine, and the choice of their runner."""
 
 from __future__ import annotations
 
+import logging
 import sys
 import tempfile
 import threading
@@ -18,15 +19,19 @@ from localmode.s3.storage import Storage
 from localmode.services.logs import Logs
 from localmode.training.job import TrainingJob
 
+_log = logging.getLogger(__name__)
 
-class LocalInstances:
-    """Runs attempts on this machine; what training.py calls Instances."""
+
+class Cluster:
+    """Runs attempts on this machine, each in a thread of its own; implements training.job.Instances."""
 
     def __init__(self, settings: Settings, storage: Storage, logs: Logs, aws: dict[str, str]) -> None:
+        """Choose the runner; raise LocalModeError if the one in the settings cannot be used."""
         self.root = make_run_directory(settings.home)
-        runner, options = self._choose_runner(settings), engine.options(settings) if settings.runner == "docker" else []
+        runner = _choose_runner(settings, self.root)
+        options = engine.options(settings) if runner == "docker" else []
         self._machine = Machine(settings, storage, logs, aws, self.root, runner, Addresses(settings.home), options)
-        self._attempts: dict[str, Attempt] = {}
+        self._attempts: dict[tuple[str, int], Attempt] = {}  # by job and number, until they are over
         self._closed = False
         self._lock = threading.Lock()
 
@@ -36,23 +41,32 @@ class LocalInstances:
         return self._machine.runner
 
     def launch(self, job: TrainingJob, attempt: int) -> None:
-        """Begin an attempt in a thread of its own; not while the daemon is ending, as the job is the next one's."""
+        """Start an attempt; while the daemon is ending, leave the job to the next daemon."""
+        started = Attempt(self._machine, job, attempt, self._forget)
         with self._lock:
             if self._closed:
                 return
-            self._attempts[job.record.name] = Attempt(self._machine, job, attempt, self._forget)
-            self._attempts[job.record.name].start()
+            self._attempts[job.record.name, attempt] = started
+            try:
+                started.start()
+                return
+            except RuntimeError:  # the system has no thread left
+                _log.exception("Attempt %d of %s could not be started", attempt, job.record.name)
+                del self._attempts[job.record.name, attempt]
+        job.on_finished(attempt, "", "InternalServerError: localmode could not start a thread for the attempt")
 
     def terminate(self, job: TrainingJob, attempt: int) -> None:
-        """SIGTERM, a grace period, SIGKILL."""
-        self._attempts[job.record.name].terminate()
+        """Send SIGTERM, and SIGKILL after the grace period."""
+        if running := self._running(job, attempt):
+            running.terminate()
 
     def reclaim(self, job: TrainingJob, attempt: int) -> None:
-        """The same, and the instances are gone afterwards."""
-        self._attempts[job.record.name].reclaim()
+        """Send SIGTERM, and SIGKILL after the grace period; nothing is uploaded afterwards."""
+        if running := self._running(job, attempt):
+            running.reclaim()
 
     def close(self) -> None:
-        """Kill whatever still runs, and wait until it is gone."""
+        """Kill all attempts, wait until they have ended, and launch no others."""
         with self._lock:
             self._closed = True
             attempts = list(self._attempts.values())
@@ -64,40 +78,47 @@ class LocalInstances:
             engine.sweep(self._machine.settings.home)
         remove_run_directory(self._machine.settings.home)
 
+    def _running(self, job: TrainingJob, attempt: int) -> Attempt | None:
+        """Return an attempt; None for one that is over and is about to report that to its job."""
+        with self._lock:
+            return self._attempts.get((job.record.name, attempt))
+
     def _forget(self, attempt: Attempt) -> None:
         with self._lock:
-            if self._attempts.get(attempt.job.record.name) is attempt:
-                del self._attempts[attempt.job.record.name]
+            self._attempts.pop((attempt.job.record.name, attempt.number), None)
 
-    def _choose_runner(self, settings: Settings) -> str:
-        if settings.runner != "docker":
-            return "namespace" if self._has_namespaces(settings) else "rewrite"
-        if error := engine.problem():
-            raise LocalModeError(
-                f"The docker runner needs a running Docker engine ({error}); start one, or choose another runner"
-            )
-        engine.sweep(settings.home)  # what a daemon left that was killed together with its launchers
-        return "docker"
 
-    def _has_namespaces(self, settings: Settings) -> bool:
-        if settings.runner == "rewrite" or sys.platform != "linux":
-            if settings.runner == "namespace":
-                raise LocalModeError("The namespace runner needs Linux; choose LOCALMODE_RUNNER=rewrite")
-            return False
-        error = self._try_namespaces()
-        if error and settings.runner == "namespace":
-            raise LocalModeError(
-                f"This kernel does not allow the namespace runner ({error}); choose LOCALMODE_RUNNER=rewrite"
-            )
-        return not error
+def _choose_runner(settings: Settings, scratch: Path) -> str:
+    if settings.runner != "docker":
+        return "namespace" if _has_namespaces(settings, scratch) else "rewrite"
+    if error := engine.problem():
+        raise LocalModeError(
+            f"The docker runner needs a running Docker engine ({error}); start one, or choose another runner"
+        )
+    engine.sweep(settings.home)  # containers that were left when a daemon and its shims were killed together
+    return "docker"
 
-    def _try_namespaces(self) -> str:
-        """Run a container that does nothing; return why it failed, or nothing."""
-        with tempfile.TemporaryDirectory(dir=self.root) as directory:
-            scratch = Path(directory)
-            (scratch / "ml").mkdir()
-            launcher = spawn(scratch, scratch / "ml", ["true"], {"PATH": "/usr/bin:/bin"}, "namespace", {})
-            with launcher:  # its leash must hold until it has ended
-                assert launcher.stdout is not None
-                output = launcher.stdout.read().decode().strip()
-        return output.rpartition("\n")[2] or "no reason given" if launcher.returncode else ""
+
+def _has_namespaces(settings: Settings, scratch: Path) -> bool:
+    if settings.runner == "rewrite" or sys.platform != "linux":
+        if settings.runner == "namespace":
+            raise LocalModeError("The namespace runner needs Linux; choose LOCALMODE_RUNNER=rewrite")
+        return False
+    error = try_namespaces(scratch)
+    if error and settings.runner == "namespace":
+        raise LocalModeError(
+            f"This kernel does not allow the namespace runner ({error}); choose LOCALMODE_RUNNER=rewrite"
+        )
+    return not error
+
+
+def try_namespaces(scratch: Path) -> str:
+    """Run an empty container below a directory; return why it failed, or nothing."""
+    with tempfile.TemporaryDirectory(dir=scratch) as directory:
+        root = Path(directory)
+        (root / "ml").mkdir()
+        launcher = spawn(root, root / "ml", ["true"], {"PATH": "/usr/bin:/bin"}, "namespace", {})
+        with launcher:  # which closes its control pipe at the end only
+            assert launcher.stdout is not None
+            output = launcher.stdout.read().decode().strip()
+    return output.rpartition("\n")[2] or "no reason given" if launcher.returncode else ""

@@ -1,4 +1,4 @@
-"""What an attempt finds on its instance: the /opt/ml tree, a Python environment, the environment variables.
+"""The files of a host: the /opt/ml tree with its channels and configuration, and what the container starts with.
 
 https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo-running-container.html
 """
@@ -20,11 +20,11 @@ from localmode.training.record import Record
 
 _GROUP = "homogeneousCluster"  # what SageMaker calls the instances of a job without instance groups
 SHARDED = "ShardedByS3Key"
-_CODE_CHANNELS = ("code", "sm_drivers")  # where the SDK puts scripts, in which /opt/ml stands literally
+_CODE_CHANNELS = ("code", "sm_drivers")  # where the SDK puts scripts that contain /opt/ml literally
 
 
-class Instance:
-    """The directories of one host of an attempt; gone when it ends."""
+class Filesystem:
+    """The directories of one host of an attempt, which are removed when it ends."""
 
     def __init__(self, root: Path, record: Record, runner: str, index: int, count: int) -> None:
         self.root = root
@@ -41,7 +41,7 @@ class Instance:
 
     @property
     def failure_file(self) -> Path:
-        """Where the container may say why it failed."""
+        """The file in which the container may give the reason of a failure."""
         return self.opt_ml / "output" / "failure"
 
     @property
@@ -50,18 +50,19 @@ class Instance:
         return str(self._request["AlgorithmSpecification"].get("TrainingImage", ""))
 
     def path_of(self, container_path: str) -> Path:
-        """Return where a path below /opt/ml lies on this machine."""
+        """Return the path on this machine of a path below /opt/ml in the container."""
         return self.opt_ml / Path(container_path).relative_to(OPT_ML)
 
     def seen_inside(self, text: str) -> str:
-        """Return a text in which /opt/ml has the name that the container knows it by."""
+        """Return a text with /opt/ml replaced by the path at which the container finds it."""
         return text.replace(OPT_ML, str(self.opt_ml)) if self._rewrite else text
 
     def download_channels(self, storage: Storage, check: Callable[[], None]) -> None:
-        """Copy every channel's objects to input/data/CHANNEL; `check` may raise to end it.
+        """Copy every channel's objects to input/data/CHANNEL; raise StorageError where that fails.
 
-        Of a channel that is ShardedByS3Key every host gets about its share of the objects
-        (https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_S3DataSource.html does not say which).
+        `check` is called before each object and may raise to end this. With ShardedByS3Key, every host gets about the
+        same number of objects (https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_S3DataSource.html does
+        not say which).
         """
         for channel in self._request.get("InputDataConfig", []):
             name = channel["ChannelName"]
@@ -103,7 +104,7 @@ class Instance:
             "current_group_name": _GROUP,
             "hosts": self.hosts,
             "instance_groups": [{"instance_group_name": _GROUP, "instance_type": instance_type, "hosts": self.hosts}],
-            "network_interface_name": "lo",  # where the hosts' addresses are
+            "network_interface_name": "lo",  # the loopback interface, which has the hosts' addresses
         }
         documents = {
             "hyperparameters": self._request.get("HyperParameters", {}),
@@ -115,7 +116,7 @@ class Instance:
             path.write_text(self.seen_inside(json.dumps(content)))
 
     def command(self) -> list[str]:
-        """Return the container's entrypoint and arguments; the entrypoint is empty where it is the image's own."""
+        """Return the container's entrypoint and arguments; an empty entrypoint stands for the image's own."""
         algorithm = self._request["AlgorithmSpecification"]
         default = (
             ["", *python_environment.DEFAULT_ENTRYPOINT] if self._docker else python_environment.DEFAULT_ENTRYPOINT
@@ -124,7 +125,7 @@ class Instance:
         return [self.seen_inside(part) for part in (*entrypoint, *algorithm.get("ContainerArguments", []))]
 
     def environment(self, aws: dict[str, str]) -> dict[str, str]:
-        """Return the container's environment: nothing of this machine's own but, without an image, its Python."""
+        """Return the container's environment; without an image, it contains this machine's Python, but nothing else."""
         return {
             **({} if self._docker else python_environment.variables(self.root, self.seen_inside, self._rewrite)),
             "TRAINING_JOB_NAME": self._name,
@@ -134,7 +135,7 @@ class Instance:
         }
 
     def _unpack_submitted_code(self, storage: Storage) -> None:
-        """Unpack the code of SDK v2 where the toolkit would, which then leaves it there, and rewrite its paths."""
+        """Unpack the code of SDK v2 where the toolkit would unpack it, and rewrite its paths."""
         uri = self._request.get("HyperParameters", {}).get("sagemaker_submit_directory", "").strip('"')
         if not uri.startswith("s3://"):
             return
@@ -150,7 +151,7 @@ class Instance:
                 self._rewrite_file(path)
 
     def _rewrite_file(self, path: Path) -> None:
-        """Replace /opt/ml in a text file; a file that is no text is left alone."""
+        """Replace /opt/ml in a text file; leave binary files alone."""
         content = path.read_bytes()
         if OPT_ML.encode() in content and b"\0" not in content:
             path.write_bytes(content.replace(OPT_ML.encode(), str(self.opt_ml).encode()))
@@ -161,7 +162,7 @@ def _distribution(channel: dict[str, Any]) -> str:
 
 
 def copy_into(directory: Path, name: str, source: Path) -> Path | None:
-    """Copy an object's content to `directory/name` and return that; None if the name is that of a directory.
+    """Copy an object's content to `directory/name` and return that path; None for the name of a directory.
 
     Raises StorageError for a name that leads out of the directory, or that no file can have here; FileNotFoundError
     for an object that has been deleted meanwhile.
@@ -182,7 +183,7 @@ def copy_into(directory: Path, name: str, source: Path) -> Path | None:
 
 
 def contained(directory: Path, name: str) -> Path | None:
-    """Return `directory/name`; None for the directory itself; raise StorageError for a name that leads out."""
+    """Return `directory/name`; None for the name of a directory. Raises StorageError for a name that leads out."""
     parts = [part for part in name.split("/") if part]
     if any(part in (".", "..") or "\0" in part for part in parts):
         raise StorageError(f"The S3 object name {name!r} leads out of its directory")

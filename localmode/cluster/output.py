@@ -1,4 +1,4 @@
-"""What a container prints: its lines, and the metrics in them."""
+"""The output of a container: its lines, and the metrics in them."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ import regex
 
 from localmode.services.logs import MAX_EVENT_BYTES
 
-_LONGEST_SEARCH = 1.0  # seconds
+_REGEX_SECONDS = 1.0
 _log = logging.getLogger(__name__)
 
 
 class Lines:
-    """Cuts what a container says into lines; one longer than an event of CloudWatch Logs becomes several."""
+    """Splits the output of a container into lines; a line longer than an event of CloudWatch Logs becomes several."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     def feed(self, chunk: bytes) -> list[str]:
-        """Take some bytes; return the lines that are complete."""
+        """Add some output; return the lines that are complete."""
         *complete, self._rest = (self._rest + chunk).split(b"\n")
         lines = [piece for line in complete for piece in _pieces(line)]
         *cut, self._rest = _pieces(self._rest)
         return [_text(line) for line in lines + cut]
 
     def rest(self) -> list[str]:
-        """Return what has no end yet."""
+        """Return the last line if it has no newline."""
         return [_text(self._rest)] if self._rest else []
 
 
 def _pieces(line: bytes) -> list[bytes]:
-    """Cut a line where it is too long, but no character in two."""
+    """Split a line that is too long, but no character of it."""
     pieces = []
     while len(line) > MAX_EVENT_BYTES:
         end = MAX_EVENT_BYTES
@@ -57,18 +57,18 @@ class MetricScanner:
     def scan(self, line: str) -> None:
         """Report each metric whose regex finds a number in the line, in its first group or as a whole.
 
-        Some expressions take for ever: each has a second for a line, in which other threads go on.
+        Each regex has one second for a line, since some never end, and other threads run meanwhile.
         """
         for name, pattern in self._patterns:
             try:
-                match = pattern.search(line, concurrent=True, timeout=_LONGEST_SEARCH)
+                match = pattern.search(line, concurrent=True, timeout=_REGEX_SECONDS)
             except TimeoutError:
-                _log.warning("the Regex of metric %s takes too long for a line of %d characters", name, len(line))
+                _log.warning("The regex of metric %s takes too long for a line of %d characters", name, len(line))
                 continue
             if match:
                 text = match[1] if pattern.groups else match[0]
                 try:
                     value = float(text)
                 except (TypeError, ValueError):
-                    continue  # the regex matched something else
+                    continue  # the match is not a number
                 self._report(name, value)

@@ -15,15 +15,15 @@ from localmode.core.runners import OPT_ML
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_ENTRYPOINT = ["train"]
 _NO_TRAIN = (
-    "The container's command is `train`, as of every job without a ContainerEntrypoint (those of SDK v2 and of "
-    "tuners), and it is not installed here: `make toolkit` installs that of the sagemaker-training toolkit."
+    "A job without a ContainerEntrypoint, as SDK v2 and tuners create it, runs the command `train` of the "
+    "sagemaker-training toolkit, which is not installed here. Install it with `pip install 'localmode[toolkit]'`."
 )
 
 
 def variables(root: Path, seen_inside: Callable[[str], str], rewrite: bool) -> dict[str, str]:
-    """Make a Python environment below `root`; return the variables that a container image would otherwise set.
+    """Make a Python environment below `root`; return the variables that a container image would set otherwise.
 
-    `seen_inside` translates a text from the container's paths into those that the job sees.
+    `seen_inside` replaces /opt/ml in a text by the path at which the job finds it.
     """
     return {
         "PATH": f"{_make(root / 'env')}:{Path(sys.executable).parent}:{_SYSTEM_PATH}",
@@ -40,7 +40,7 @@ def variables(root: Path, seen_inside: Callable[[str], str], rewrite: bool) -> d
 
 
 def _make(environment: Path) -> Path:
-    """Make an environment on top of the daemon's, for what the job installs; return its `bin` directory."""
+    """Make an environment that extends the daemon's, for packages that the job installs; return its `bin` directory."""
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     packages = environment / "lib" / version / "site-packages"
     packages.mkdir(parents=True)
@@ -58,7 +58,7 @@ def _make(environment: Path) -> Path:
 
 
 def _programs(python: str) -> dict[str, str]:
-    """Return what the daemon's Python programs are to a job: shell lines that run them with the job's Python."""
+    """Return the commands of the daemon's Python environment, by name, as shell lines that use the job's Python."""
     own = Path(sys.executable).parent
     programs = {}
     for path in own.iterdir():
@@ -71,9 +71,11 @@ def _programs(python: str) -> dict[str, str]:
 
 
 def _runs_python(path: Path) -> bool:
-    """Whether a file is a Python script as installers write them, for the Python that runs this."""
+    """Tell whether a file is a command that an installer made for the Python that runs this."""
     with path.open("rb") as file:
         start = file.read(1024)
     interpreter = Path(os.fsdecode(start[2:].split(maxsplit=1)[0])) if start.startswith(b"#!/") else Path()
     own = Path(sys.executable).parent
-    return interpreter.name.startswith("python") and interpreter.parent.resolve() == own.resolve()  # by any path
+    return (
+        interpreter.name.startswith("python") and interpreter.parent.resolve() == own.resolve()
+    )  # also by another path

@@ -1,1 +1,1 @@
-"""Training jobs: their state machine, their schedule, the Spot market and the bill."""
+"""Training jobs: statuses, the state machine, the scheduler, Spot capacity and billing."""

@@ -1,44 +1,63 @@
-"""One training job: its state machine.
+"""The state machine of one training job.
 
-Pure state: the clock, the instances and the journal are injected, so that every path can be walked in a
-test without waiting. The statuses, their order and their messages are those of
-https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_SecondaryStatusTransition.html and
-https://docs.aws.amazon.com/sagemaker/latest/dg/model-managed-spot-training.html.
+It reads no clock, runs no process and writes no file itself: the clock, the instances and the function that saves a
+record are arguments, so that tests reach every state without waiting. status.py has the table of transitions.
 
     Starting -> Downloading -> Training -> Uploading -> Completed | Failed
-    any of them, on Spot, when the instance is reclaimed -> Interrupted -> Starting -> ...
-    any of them, when stopped or out of time -> Stopping -> Stopped | MaxRuntimeExceeded | MaxWaitTimeExceeded
+    each of them, on Spot, when the instance is reclaimed -> Interrupted -> Starting -> ...
+    each of them, when stopped or out of time -> Stopping -> Stopped | MaxRuntimeExceeded | MaxWaitTimeExceeded
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Protocol
 
 from localmode.training.record import Record
 from localmode.training.spot import AttemptTimes
+from localmode.training.status import SecondaryStatus, TrainingJobStatus
 
 _NO_CAPACITY = "Insufficient capacity error from EC2 while launching instances, retrying!"
-_FINAL = ("Completed", "Failed", "Stopped")
+_INTERNAL_ERROR = "InternalServerError: We encountered an internal error. Please try again."
 MAX_FAILURE_REASON = 1024
+_log = logging.getLogger(__name__)
 
 
 class Instances(Protocol):
-    """What runs a job's attempts. No call may block; what happens is reported to the job's `on_` methods."""
+    """What runs the attempts of jobs. No method but `close` may block; events go to the job's `on_` methods.
+
+    The methods are called with the job's lock held.
+    """
+
+    @property
+    def runner(self) -> str:
+        """The runner in use: `namespace`, `rewrite` or `docker`."""
 
     def launch(self, job: TrainingJob, attempt: int) -> None:
-        """Begin an attempt on a fresh instance."""
+        """Start an attempt on fresh instances."""
 
     def terminate(self, job: TrainingJob, attempt: int) -> None:
-        """SIGTERM, a grace period, SIGKILL; then the attempt goes on to `on_exited`."""
+        """Send SIGTERM, and SIGKILL after the grace period; the attempt goes on to `on_exited`."""
 
     def reclaim(self, job: TrainingJob, attempt: int) -> None:
-        """SIGTERM, a grace period, SIGKILL, and nothing after it: the attempt ends in `on_lost`."""
+        """Send SIGTERM, and SIGKILL after the grace period; the attempt ends in `on_lost`."""
+
+    def close(self) -> None:
+        """Kill all attempts and wait until they have ended; report nothing to the jobs, and launch no others."""
 
 
 class TrainingJob:
-    """The life of one job. Thread-safe; events of an attempt that is over are ignored."""
+    """One job. Thread-safe; events of an attempt that is over are ignored.
+
+    A change happens under the lock of `changed`, is written to disk, and is acted on only then. `record` is the last
+    state that is on disk, an immutable snapshot. A reader of it waits neither for the lock nor for the disk, and sees
+    nothing that a SIGKILL of the daemon would undo: between a change and its fsync, `record` is the state before.
+    If the disk refuses a change, the job goes on, `record` stays as it is, and `save` tries again. Only metrics
+    appear in `record` at once: they come from the log, and a job that runs again logs them again.
+    """
 
     def __init__(
         self,
@@ -48,16 +67,19 @@ class TrainingJob:
         save: Callable[[Record], None],
         capacity: Callable[[], bool] = lambda: True,
     ) -> None:
+        """Take a job whose record is on disk. `save` writes a record to disk or raises OSError."""
         self.record = record
         self.changed = threading.Condition(threading.RLock())
+        self._current = record
         self._clock = clock
         self._instances = instances
         self._save = save
         self._capacity = capacity
+        self._unsaved = False  # whether the disk has refused the current state
         self._running = False  # whether the last attempt has an instance
         self._outage: float | None = None  # set once the instance is being reclaimed
 
-    # What it is.
+    # Queries
 
     @property
     def request(self) -> dict[str, Any]:
@@ -72,198 +94,232 @@ class TrainingJob:
     @property
     def has_instance(self) -> bool:
         """True while an attempt runs."""
-        with self.changed:
-            return self._running
+        return self._running
 
     @property
     def is_final(self) -> bool:
-        """True once nothing more will happen to it."""
-        return self.record.status in _FINAL
+        """True once the job has ended, also where the disk has refused to keep that."""
+        return self._current.is_final
+
+    @property
+    def is_saved(self) -> bool:
+        """False while the disk refuses the current state."""
+        return not self._unsaved
+
+    @property
+    def attempt(self) -> int:
+        """The number of the last attempt; 0 before the first one."""
+        return len(self._current.attempts)
+
+    def has_ended(self, attempt: int) -> bool:
+        """Tell whether an attempt is over."""
+        return self._current.attempts[attempt - 1].ended is not None
 
     def deadline(self) -> float | None:
-        """When `tick` must be called next, in seconds since the epoch; None if no time limit is near."""
+        """Return when `tick` must be called next, in seconds since the epoch; None if no time limit applies."""
         with self.changed:
-            if self.is_final:
-                return None
             deadlines = [deadline for deadline, _ in self._limits()]
-            if not self._running and self.record.status == "InProgress" and self._may_launch():
-                deadlines.append(self.record.launch_after)
+            if not self._running and self._is_in_progress and self._may_launch():
+                deadlines.append(self._current.launch_after)
             return min(deadlines, default=None)
 
-    def _limits(self) -> list[tuple[float, str]]:
-        return self.record.limits(self._clock()) if self.record.status == "InProgress" else []
-
-    # What happens to it.
+    # Commands
 
     def start(self) -> None:
-        """Begin: the job has been accepted."""
-        with self.changed:
-            self._enter("Starting", "Starting the training job")
-            self.tick()
+        """Launch the first attempt of a job that has been accepted, if there is capacity."""
+        self.tick()
 
     def tick(self) -> None:
-        """Do what the clock or the Spot market now allows or demands."""
+        """Stop the job if it is out of time, or launch an attempt if one is due."""
         with self.changed:
             now = self._clock()
             for deadline, reason in self._limits():
                 if now >= deadline:
                     self._stop(reason)
                     return
-            if self.record.status != "InProgress" or self._running or now < self.record.launch_after:
+            if not self._is_in_progress or self._running or now < self._current.launch_after:
                 return
             if self._may_launch():
                 self._launch()
-            elif self.record.transitions[-1]["StatusMessage"] != _NO_CAPACITY:  # said once, not at every tick
-                self._enter("Starting", _NO_CAPACITY)
+            elif self._current.transitions[-1]["StatusMessage"] != _NO_CAPACITY:  # once, not at every tick
+                self._enter(SecondaryStatus.STARTING, _NO_CAPACITY)
 
     def stop(self) -> None:
-        """Stop it at the user's request; nothing happens to a job that is stopping or over."""
+        """Stop the job at the user's request; do nothing if it is stopping or has ended."""
         with self.changed:
-            if self.record.status == "InProgress":
-                self._stop("Stopped")
+            if self._is_in_progress:
+                self._stop(SecondaryStatus.STOPPED)
 
     def interrupt(self, outage: float) -> bool:
-        """Reclaim a Spot job's instance and offer no other for `outage` seconds; False if it has none."""
+        """Reclaim a Spot job's instance and launch no other for `outage` seconds; False if it has none."""
         with self.changed:
-            if not self._running or self.record.status != "InProgress" or self._outage is not None:
+            if not self._running or not self._is_in_progress or self._outage is not None:
                 return False
             self._outage = outage
-            self._instances.reclaim(self, len(self.record.attempts))
+            self._instances.reclaim(self, self.attempt)
             return True
 
     def lose_host(self, last_alive: float) -> None:
-        """The machine went down with the daemon, some time after `last_alive`: what follows depends on the job."""
+        """Take note that the machine went down together with the daemon, at some time after `last_alive`."""
         with self.changed:
             self._running = False
             if self.is_final:
                 return
-            begun = self.record.transitions[-1]["StartTime"] if self.record.transitions else self.record.created
-            self._end_attempt(max(last_alive, begun))
-            if self.record.status == "Stopping":
-                self._finish("Stopped", self.record.stop_reason)
+            ended = self._attempts_ended(max(last_alive, self._current.transitions[-1]["StartTime"]))
+            retries = self._current.retries
+            if self._current.status == TrainingJobStatus.STOPPING:
+                self._finish(SecondaryStatus(self._current.stop_reason), attempts=ended)
+            elif ended == self._current.attempts:
+                return  # it had no instance at that time
             elif self.is_spot:
-                self._enter("Interrupted", "The instance was lost")
-            elif self.record.retries < self.request.get("RetryStrategy", {}).get("MaximumRetryAttempts", 0):
-                self.record.retries += 1
-                self._enter("Restarting", "Restarting the training job after an InternalServerError")
+                self._enter(SecondaryStatus.INTERRUPTED, "The instance was lost", attempts=ended)
+            elif retries < self.request.get("RetryStrategy", {}).get("MaximumRetryAttempts", 0):
+                message = "Restarting the training job after an InternalServerError"
+                self._enter(SecondaryStatus.RESTARTING, message, attempts=ended, retries=retries + 1)
             else:
-                reason = "InternalServerError: We encountered an internal error. Please try again."
-                self.record.failure_reason = reason
-                self._finish("Failed", "Failed", "Training job failed")
+                self._finish(SecondaryStatus.FAILED, attempts=ended, failure_reason=_INTERNAL_ERROR)
 
-    # What its attempt reports.
+    def save(self) -> None:
+        """Write the current state to disk if the disk has refused it before; raise OSError if it still does."""
+        with self.changed:
+            if self._unsaved:
+                self._save(self._current)
+                self._publish()
+
+    def change_tags(self, change: Callable[[list[dict[str, str]]], list[dict[str, str]]]) -> list[dict[str, str]]:
+        """Replace the job's tags by what `change` returns for them, and return these; raise OSError."""
+        with self.changed:
+            tags = change(list(self._current.request.get("Tags", [])))
+            changed = replace(self._current, request={**self._current.request, "Tags": tags})
+            self._save(changed)
+            self._current = changed
+            self._publish()
+            return tags
+
+    # Events of its attempts
 
     def on_downloading(self, attempt: int) -> None:
-        """The instance is there and fetches checkpoints and channels."""
+        """The instance has started and downloads checkpoints and channels."""
         with self.changed:
             if self._is_current(attempt):
-                self.record.attempts[-1].downloading = self._clock()
-                self._enter("Downloading", "Downloading input data")
+                times = self._current.with_last_attempt(downloading=self._clock())
+                self._enter(SecondaryStatus.DOWNLOADING, "Downloading input data", attempts=times)
 
     def on_training(self, attempt: int) -> None:
-        """The container runs."""
+        """The container is about to run."""
         with self.changed:
             if self._is_current(attempt):
-                self.record.attempts[-1].training = self._clock()
-                self._enter("Training", "Training image download completed. Training in progress.")
+                message = "Training image download completed. Training in progress."
+                times = self._current.with_last_attempt(training=self._clock())
+                self._enter(SecondaryStatus.TRAINING, message, attempts=times)
 
     def on_metric(self, name: str, value: float) -> None:
-        """The log showed a metric; the last value is the final one."""
+        """The log had a value of a metric; the last value is the final one."""
         with self.changed:
-            self.record.metrics[name] = (value, self._clock())
+            metrics = {**self._current.metrics, name: (value, self._clock())}
+            self._current = replace(self._current, metrics=metrics)
+            self.record = replace(self.record, metrics=metrics)
 
     def on_exited(self, attempt: int, exit_code: int | None) -> bool:
-        """The container ended (None: it never ran). Return whether its model is to be uploaded."""
+        """The container has exited (None: it never ran). Return whether its model is to be uploaded."""
         with self.changed:
             if not self._has_instance(attempt):
                 return False
-            if self.record.status == "Stopping":
+            if self._current.status == TrainingJobStatus.STOPPING:
                 return True
             if exit_code is None:
                 return False
-            self._enter("Uploading", "Uploading generated training model")
+            self._enter(SecondaryStatus.UPLOADING, "Uploading generated training model")
             return exit_code == 0
 
     def on_finished(self, attempt: int, model_artifacts: str, failure: str = "") -> bool:
-        """The attempt is over, `failure` says what went wrong. Return False if the instance was reclaimed first."""
+        """The attempt is over; `failure` is its FailureReason. Return False if the instance was reclaimed first."""
         with self.changed:
             if not self._has_instance(attempt):
                 return False
             self._running = False
-            self._end_attempt()
-            self.record.model_artifacts = model_artifacts
-            if self.record.status == "Stopping":
-                self._finish("Stopped", self.record.stop_reason)
+            changes: dict[str, Any] = {
+                "attempts": self._attempts_ended(self._clock()),
+                "model_artifacts": model_artifacts,
+            }
+            if self._current.status == TrainingJobStatus.STOPPING:
+                self._finish(SecondaryStatus(self._current.stop_reason), **changes)
             elif failure:
-                self.record.failure_reason = failure[:MAX_FAILURE_REASON]
-                self._finish("Failed", "Failed", "Training job failed")
+                self._finish(SecondaryStatus.FAILED, failure_reason=failure[:MAX_FAILURE_REASON], **changes)
             else:
-                self._finish("Completed", "Completed", "Training job completed")
+                self._finish(SecondaryStatus.COMPLETED, **changes)
             return True
 
     def on_lost(self, attempt: int) -> None:
-        """The instance is gone, with all that was not in S3."""
+        """The instance is gone, with everything that was not in S3."""
         with self.changed:
-            if len(self.record.attempts) != attempt or not self._running:
+            if self.attempt != attempt or not self._running:
                 return
             self._running = False
-            self._end_attempt()
+            now = self._clock()
+            ended = self._attempts_ended(now)
             outage, self._outage = self._outage or 0.0, None
-            if self.record.status == "Stopping":
-                self._finish("Stopped", self.record.stop_reason)
+            if self._current.status == TrainingJobStatus.STOPPING:
+                self._finish(SecondaryStatus(self._current.stop_reason), attempts=ended)
                 return
-            self.record.launch_after = self._clock() + outage
-            self._enter("Interrupted", "Interrupted by EC2: the Spot instance was reclaimed")
+            message = "Interrupted by EC2: the Spot instance was reclaimed"
+            self._enter(SecondaryStatus.INTERRUPTED, message, attempts=ended, launch_after=now + outage)
             self.tick()
 
-    # How it changes.
+    # How the state changes. All of it happens with the lock held.
+
+    @property
+    def _is_in_progress(self) -> bool:
+        return self._current.status == TrainingJobStatus.IN_PROGRESS
+
+    def _limits(self) -> list[tuple[float, SecondaryStatus]]:
+        return self._current.limits(self._clock()) if self._is_in_progress else []
 
     def _may_launch(self) -> bool:
         return not self.is_spot or self._capacity()
 
     def _has_instance(self, attempt: int) -> bool:
-        """Whether this attempt is the running one and its instance is not being taken away."""
-        return len(self.record.attempts) == attempt and self._running and self._outage is None
+        """Tell whether this attempt is the running one and its instance is not being reclaimed."""
+        return self.attempt == attempt and self._running and self._outage is None
 
     def _is_current(self, attempt: int) -> bool:
-        return self._has_instance(attempt) and self.record.status == "InProgress"
+        return self._has_instance(attempt) and self._is_in_progress
 
     def _launch(self) -> None:
         self._running = True
-        self.record.attempts.append(AttemptTimes())
-        self._enter("Starting", "Preparing the instances for training")
-        self._instances.launch(self, len(self.record.attempts))
+        attempts = (*self._current.attempts, AttemptTimes())
+        self._enter(SecondaryStatus.STARTING, "Preparing the instances for training", attempts=attempts)
+        self._instances.launch(self, self.attempt)
 
-    def _stop(self, reason: str) -> None:
-        self.record.status = "Stopping"
-        self.record.stop_reason = reason
-        self._enter("Stopping", "Stopping the training job")
+    def _stop(self, reason: SecondaryStatus) -> None:
+        self._enter(SecondaryStatus.STOPPING, "Stopping the training job", stop_reason=reason)
         if not self._running:
-            self._finish("Stopped", reason)
+            self._finish(reason)
         elif self._outage is None:
-            self._instances.terminate(self, len(self.record.attempts))
+            self._instances.terminate(self, self.attempt)
 
-    def _end_attempt(self, moment: float | None = None) -> None:
-        if self.record.attempts and self.record.attempts[-1].ended is None:
-            self.record.attempts[-1].ended = self._clock() if moment is None else moment
+    def _attempts_ended(self, moment: float) -> tuple[AttemptTimes, ...]:
+        """Return the attempts, of which the last has ended at this moment if it had not before."""
+        attempts = self._current.attempts
+        return self._current.with_last_attempt(ended=moment) if attempts and attempts[-1].ended is None else attempts
 
-    def _finish(self, status: str, secondary: str, message: str = "") -> None:
-        self.record.status = status
-        self._enter(secondary, message or f"Training job {secondary}")
+    def _finish(self, secondary: SecondaryStatus, **changes: Any) -> None:
+        messages = {SecondaryStatus.COMPLETED: "completed", SecondaryStatus.FAILED: "failed"}
+        self._enter(secondary, f"Training job {messages.get(secondary, secondary)}", **changes)
 
-    def _enter(self, secondary: str, message: str) -> None:
-        """Change the secondary status, or only its message, and put it on disk."""
-        now = self._clock()
-        self.record.modified = now
-        transitions = self.record.transitions
-        if transitions and self.record.secondary_status == secondary:
-            transitions[-1]["StatusMessage"] = message
-        else:
-            if transitions:
-                transitions[-1]["EndTime"] = now
-            transitions.append({"Status": secondary, "StartTime": now, "StatusMessage": message})
-        if self.is_final:
-            transitions[-1]["EndTime"] = now
-        self.record.secondary_status = secondary
-        self._save(self.record)
+    def _enter(self, secondary: SecondaryStatus, message: str, **changes: Any) -> None:
+        """Change the secondary status, or only its message, together with other fields; write it to disk."""
+        self._current = self._current.entered(secondary, message, self._clock(), **changes)
+        try:
+            self._save(self._current)
+            self._publish()
+        except OSError:
+            _log.exception("%s could not be written to the journal; localmode tries again", self._current.name)
+            self._unsaved = True
+            self.changed.notify_all()
+
+    def _publish(self) -> None:
+        """Let readers see the current state, which is on disk now."""
+        self._unsaved = False
+        self.record = self._current
         self.changed.notify_all()

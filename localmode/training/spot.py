@@ -1,4 +1,4 @@
-"""Spot: who gets capacity, what an interruption leaves behind, and what is billed for it."""
+"""Managed Spot Training: capacity, training time and billable time."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 from localmode.core.durable import sync_directory
 
 
-@dataclass
+@dataclass(frozen=True)
 class AttemptTimes:
-    """When one attempt used its instance, in seconds since the epoch; None where it did not get that far."""
+    """The times of one attempt, in seconds since the epoch; None for a phase that it did not reach."""
 
     downloading: float | None = None
     training: float | None = None
@@ -25,7 +25,7 @@ class AttemptTimes:
         return max(0.0, (self.ended if self.ended is not None else now) - self.downloading)
 
     def download(self, now: float) -> float:
-        """Seconds of it that went into downloading."""
+        """Seconds of them that were spent downloading."""
         if self.downloading is None:
             return 0.0
         if self.training is not None:
@@ -42,8 +42,8 @@ def billable_seconds(attempts: Sequence[AttemptTimes], discount: float, now: flo
     """BillableTimeInSeconds of one instance.
 
     `discount` is 0 for On-Demand. However often a Spot job restarts, data download is charged once
-    (https://docs.aws.amazon.com/sagemaker/latest/dg/model-managed-spot-training.html). The number of
-    instances does not enter: AWS reports wall-clock time, to be multiplied by InstanceCount by the reader.
+    (https://docs.aws.amazon.com/sagemaker/latest/dg/model-managed-spot-training.html). The result does not depend on
+    InstanceCount: AWS reports wall-clock time, which the reader multiplies.
     """
     downloads = [attempt.download(now) for attempt in attempts]
     charged = sum(attempt.used(now) for attempt in attempts) - sum(downloads) + max(downloads, default=0.0)
@@ -56,10 +56,10 @@ def savings_percent(training: float, billable: float) -> float:
 
 
 class SpotMarket:
-    """Whether Spot capacity can be had at all; one for the whole daemon, and the same after a restart."""
+    """Whether there is Spot capacity; the same for all jobs, and kept over restarts of the daemon."""
 
     def __init__(self, absence: Path) -> None:
-        self._absence = absence  # a file that is there while there is no capacity
+        self._absence = absence  # a file that exists while there is no capacity
 
     @property
     def available(self) -> bool:
@@ -67,7 +67,7 @@ class SpotMarket:
         return not self._absence.exists()
 
     def set_capacity(self, available: bool) -> None:
-        """Take all Spot capacity away, or give it back. Running instances are not reclaimed. Raises OSError."""
+        """Withdraw or restore all Spot capacity; running instances are not reclaimed. Raises OSError."""
         if available:
             self._absence.unlink(missing_ok=True)
         else:

@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any
 
 import boto3
 import pytest
@@ -488,15 +487,3 @@ def test_the_home_is_found_from_below_a_project(tmp_path: Path, monkeypatch: pyt
 def test_settings_come_from_the_environment() -> None:
     environ = {"LOCALMODE_RUNNER": "rewrite", "LOCALMODE_GRACE_SECONDS": "2", "LOCALMODE_SPOT_DISCOUNT": "0.6"}
     assert from_environment(Path("/h"), environ) == Settings(Path("/h"), "rewrite", 2.0, 0.6, "us-east-1")
-
-
-def test_a_namespace_runner_that_the_kernel_refuses_is_one_clear_line(
-    rooms_by_runner: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from localmode.cluster.cluster import LocalInstances
-
-    rooms = rooms_by_runner("rewrite")
-    monkeypatch.setattr(LocalInstances, "_try_namespaces", lambda self: "unshare: Operation not permitted")
-    with pytest.raises(LocalModeError, match="does not allow the namespace runner .*LOCALMODE_RUNNER=rewrite"):
-        LocalInstances(Settings(tmp_path, "namespace"), rooms.storage, rooms.logs, {})
-    assert LocalInstances(Settings(tmp_path, "auto"), rooms.storage, rooms.logs, {}).runner == "rewrite"

@@ -19,7 +19,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
 
-from localmode.cluster.cluster import LocalInstances
+from localmode.cluster.cluster import Cluster
 from localmode.core.durable import Journal
 from localmode.core.settings import Settings
 from localmode.core.wsgi import as_text
@@ -113,8 +113,10 @@ class Rooms:
         home.mkdir()
         (home / "new").mkdir()
         self.services, self.storage, self.logs = services, storage, logs
-        self.instances = LocalInstances(settings, storage, logs, {"AWS_REGION": "us-east-1"})
-        self.jobs = TrainingJobs(settings, Journal(home / "jobs", home / "new"), self.instances)
+        self.instances = Cluster(settings, storage, logs, {"AWS_REGION": "us-east-1"})
+        self.journal = Journal(home / "jobs", home / "new")
+        self.jobs = TrainingJobs(settings, self.journal, self.instances)
+        self.jobs.start()
 
     def create(self, request: dict[str, Any]) -> TrainingJob:
         job = self.jobs.create(request["TrainingJobName"], request)

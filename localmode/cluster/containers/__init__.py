@@ -1,1 +1,1 @@
-"""Containers: kernel namespaces, rewritten paths, or Docker."""
+"""Containers: their shims, with kernel namespaces, with rewritten paths, or with Docker."""

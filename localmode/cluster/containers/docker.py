@@ -1,4 +1,4 @@
-"""The Docker engine of this machine, by its own command line: whether it answers, its images, our containers."""
+"""The Docker engine of this machine, through its command line: its state, its images, localmode's containers."""
 
 from __future__ import annotations
 
@@ -11,21 +11,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from localmode.cluster.containers import docker_shim as docker_container
+from localmode.cluster.containers import docker_shim
+from localmode.cluster.errors import ImageError
 from localmode.core.settings import Settings
 
-LAUNCHER = [sys.executable, "-I", "-S", docker_container.__file__]
+SHIM = [sys.executable, "-I", "-S", docker_shim.__file__]
 _LABEL = "localmode"  # on every container; its value is the state directory
-_ITS_OWN = ("PATH", "HOME", "XDG_RUNTIME_DIR")  # what `docker` itself reads from the environment, DOCKER_* besides
+_ITS_OWN = ("PATH", "HOME", "XDG_RUNTIME_DIR")  # variables that `docker` itself reads, besides DOCKER_*
 _AMAZON = re.compile(r"\d{12}\.dkr\.ecr\.([a-z0-9-]+)\.amazonaws\.com(\.cn)?/.*")
 
 
-class ImageError(Exception):
-    """An image that no container can be made of; the message goes into the job's FailureReason."""
-
-
 def problem() -> str:
-    """Return why there is no engine that could be used; nothing if there is one."""
+    """Return why no engine can be used; nothing if one can."""
     if shutil.which("docker") is None:
         return "there is no docker on the PATH"
     asked = _call("version", "--format", "{{.Server.Version}}")
@@ -33,31 +30,30 @@ def problem() -> str:
 
 
 def check_image(image: str) -> None:
-    """Raise ImageError, which says what to do, for an image that is not on this machine."""
+    """Raise ImageError for an image that is not on this machine."""
     found = _call("image", "inspect", "--format", "{{.Id}}", "--", image)
     if found.returncode == 0:
         return
     if "No such image" not in found.stderr:
         raise ImageError(f"The image {image!r} cannot be used: {found.stderr.strip()}")
     amazon = _AMAZON.fullmatch(image)
-    pull = f"`docker pull {image}` pulls it"
+    pull = f"pull it with `docker pull {image}`"
     if amazon:
         registry = image.partition("/")[0]
         login = f"aws ecr get-login-password --region {amazon[1]} | docker login --username AWS --password-stdin"
         pull += f" (after `{login} {registry}`)"
-    build = f"`containers/image.sh {image}` builds one with TensorFlow under this name"
-    raise ImageError(f"The image {image!r} is not on this machine: {pull}, and {build}.")
+    raise ImageError(f"The image {image!r} is not on this machine: {pull}, or build one with this name.")
 
 
 def sweep(home: Path) -> None:
-    """Remove the containers that a daemon over a state directory left, which was killed with all that it started."""
+    """Remove the containers that were left when a daemon of this state directory and its shims were killed together."""
     left = _call("ps", "--all", "--quiet", "--filter", f"label={_LABEL}={home}").stdout.split()
     if left:
         _call("rm", "--force", "--volumes", *left)
 
 
 def options(settings: Settings) -> list[str]:
-    """Return the options of `docker create` that are the same for all containers of a daemon."""
+    """Return the options of `docker create` that all containers of a daemon have in common."""
     return ["--label", f"{_LABEL}={settings.home}", *_user(), *settings.docker_options]
 
 
@@ -70,10 +66,11 @@ def specification(
     hosts: dict[str, str],
     options: Sequence[str],
 ) -> dict[str, object]:
-    """Return what docker_container.py needs to know. `command` begins with the entrypoint, empty for the image's own.
+    """Return the specification that docker_shim.py reads.
 
-    The container shares this machine's network, where the daemon is: it listens on the loopback interface alone.
-    Values of the environment do not go into a command line, which everybody on this machine could read.
+    `command` begins with the entrypoint, which is empty for the image's own. The container shares this machine's
+    network, because the daemon listens on the loopback interface only. Values of the environment are not part of a
+    command line, which every user of this machine could read.
     """
     own = own_environment()
     entrypoint, *arguments = command
@@ -91,16 +88,16 @@ def specification(
 
 
 def own_environment() -> dict[str, str]:
-    """Return what `docker` needs of this process's environment."""
+    """Return the variables of this process's environment that `docker` needs."""
     return {name: value for name, value in os.environ.items() if name in _ITS_OWN or name.startswith("DOCKER_")}
 
 
 def _user() -> list[str]:
-    """Return the options by which a container's files belong to who runs the daemon, and could not remove root's."""
-    if sys.platform != "linux" or os.geteuid() == 0:  # elsewhere the engine's virtual machine sees to that
+    """Return the options that let files of a container belong to the daemon's user, who could not remove root's."""
+    if sys.platform != "linux" or os.geteuid() == 0:  # elsewhere, the engine's virtual machine maps the users
         return []
     if "rootless" in _call("info", "--format", "{{json .SecurityOptions}}").stdout:
-        return []  # root in there is the user out here
+        return []  # root in the container is this user outside
     return ["--user", f"{os.geteuid()}:{os.getegid()}", "--env=HOME=/tmp"]
 
 

@@ -1,9 +1,9 @@
-"""The process between the daemon and a job's Docker container: creates it, passes on signals, removes it.
+"""The process between the daemon and a job's Docker container: creates it, forwards signals, removes it.
 
-Run as `python -I -S docker_container.py SPEC`, where SPEC is a JSON file. Standard input is the daemon's leash, as
-container.py describes it: `T` asks for SIGTERM, `K` for SIGKILL, and its end means that the daemon is gone. The
-engine knows nothing of that, and a container outlives the `docker` that started it. So two processes watch: whichever
-of the two is killed, the other removes the container. Exits with the container's status.
+Run as `python -I -S docker_shim.py SPEC`, where SPEC is a JSON file. Standard input is the control pipe, as shim.py
+describes it: `T` asks for SIGTERM, `K` for SIGKILL, and its end means that the daemon has ended. A container outlives
+the `docker` command that started it. So there are two processes: if one of them is killed, the other removes the
+container. Exits with the container's status.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _KILLED = 128 + signal.SIGKILL
 
 
 class Container:
-    """One container, by the command line of the engine."""
+    """One container, controlled through the engine's command line."""
 
     def __init__(self, spec: dict[str, Any]) -> None:
         self._docker, self._name, self._create = spec["docker"], spec["name"], spec["create"]
@@ -39,19 +39,19 @@ class Container:
             raise OSError(created.stderr.strip().partition("\n")[0])
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Start it; return the process that carries its output to this one's."""
+        """Start it; return the process that copies its output to this process's."""
         return subprocess.Popen([self._docker, "start", "--attach", self._name], stdin=subprocess.DEVNULL)
 
     def ask_to_end(self) -> None:
-        """Send SIGTERM to its entrypoint; before that runs, there is nothing that could act on it."""
+        """Send SIGTERM to its entrypoint; nothing happens before that runs."""
         self._call("kill", "--signal", "TERM", self._name)
 
     def remove(self) -> None:
-        """Kill it and remove it with its volumes, also one that has not started yet."""
+        """Kill it and remove it with its volumes, even before it has started."""
         self._call("rm", "--force", "--volumes", self._name)
 
     def exit_code(self, seen: int) -> int:
-        """Return its exit code, `seen` if somebody has removed it; raise OSError if it could not be started."""
+        """Return its exit code, `seen` if it has been removed; raise OSError if it could not be started."""
         state = self._call("inspect", "--format", "{{.State.ExitCode}} {{.State.Error}}", self._name).stdout
         code, _, error = state.strip().partition(" ")
         if error:
@@ -59,34 +59,37 @@ class Container:
         return int(code) if code else seen
 
 
-def _leave_a_guard(container: Container) -> int:
-    """Go on in a child process; return a descriptor that ends when the parent, which removes the container, is gone."""
+def _fork_supervisor(container: Container) -> int:
+    """Continue in a child process, with the parent as supervisor that removes the container at the end.
+
+    Return a descriptor that becomes readable when the supervisor has ended.
+    """
     alive, keep = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(keep)
         return alive
-    os.close(0)  # the leash is the child's
+    os.close(0)  # the control pipe is the child's
     os.close(alive)
     _, status = os.waitpid(pid, 0)
     container.remove()
     os._exit(os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
 
 
-def _watch(container: Container, attached: subprocess.Popen[bytes], wakeup: int, guard: int) -> int:
-    """Serve the leash until the container ends; return its exit code."""
-    leash = [0, guard]
+def _watch(container: Container, attached: subprocess.Popen[bytes], wakeup: int, supervisor: int) -> int:
+    """Obey the control pipe until the container ends; return its exit code."""
+    controls = [0, supervisor]
     while attached.poll() is None:
-        ready, _, _ = select.select([wakeup, *leash], [], [])
+        ready, _, _ = select.select([wakeup, *controls], [], [])
         if wakeup in ready:
             os.read(wakeup, 512)
         order = os.read(0, 1) if 0 in ready else None
-        if guard in ready or order in (b"K", b""):
-            leash = []
+        if supervisor in ready or order in (b"K", b""):
+            controls = []
             container.remove()
         elif order == b"T":
             container.ask_to_end()
-    if not leash:
+    if not controls:
         return _KILLED
     return container.exit_code(attached.returncode) if attached.returncode else 0
 
@@ -94,15 +97,15 @@ def _watch(container: Container, attached: subprocess.Popen[bytes], wakeup: int,
 def main() -> int:
     """Run the container that the specification describes."""
     container = Container(json.loads(Path(sys.argv[1]).read_text()))
-    guard = _leave_a_guard(container)
+    supervisor = _fork_supervisor(container)
     wakeup, write_end = os.pipe()
     os.set_blocking(write_end, False)
     signal.set_wakeup_fd(write_end)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     try:
         container.create()
-        return _watch(container, container.start(), wakeup, guard)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in a word of the command or the environment
+        return _watch(container, container.start(), wakeup, supervisor)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the command or the environment
         print(f"localmode: the container cannot start: {error}", flush=True)
         return _CANNOT_START
 

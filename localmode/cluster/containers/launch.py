@@ -1,4 +1,4 @@
-"""TODO: localmode/cluster/containers/launch.py"""
+"""The start of a container: its specification, and the shim process that runs it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from localmode.cluster.containers import docker as engine
-from localmode.cluster.containers import shim as container
+from localmode.cluster.containers import docker, shim
 
-_LAUNCHER = [sys.executable, "-I", "-S", container.__file__]
+TERMINATE, KILL = b"T", b"K"  # written to the control pipe: SIGTERM, SIGKILL
+_SHIM = [sys.executable, "-I", "-S", shim.__file__]
 _HOSTS_FILE = Path("/etc/hosts")
 
 
@@ -25,17 +25,17 @@ def spawn(
     image: str = "",
     options: Sequence[str] = (),
 ) -> subprocess.Popen[bytes]:
-    """Start a container; its standard input is the leash that container.py describes.
+    """Start a container; return its shim, whose standard input is the control pipe described in shim.py.
 
-    `hosts` are names and addresses that it can resolve besides those of this machine (not with `rewrite`). An image,
-    and options of the engine, there are with `docker` only.
+    `hosts` are names and addresses that the container can resolve besides those of this machine (not with `rewrite`).
+    `image` and `options` are for the `docker` runner only. Raises OSError.
     """
-    launcher, own_environment = _LAUNCHER, None
+    launcher, own_environment = _SHIM, None
     specification: dict[str, object]
     if runner == "docker":
-        launcher, own_environment = engine.LAUNCHER, engine.own_environment()
+        launcher, own_environment = docker.SHIM, docker.own_environment()
         name = "-".join(root.parts[-3:])  # job, attempt, host
-        specification = engine.specification(name, opt_ml, image, command, environment, hosts, options)
+        specification = docker.specification(name, opt_ml, image, command, environment, hosts, options)
     else:
         specification = _specification(root, opt_ml, command, environment, runner, hosts)
     document = root / "container.json"
@@ -54,7 +54,7 @@ def spawn(
 def _specification(
     root: Path, opt_ml: Path, command: list[str], environment: dict[str, str], runner: str, hosts: dict[str, str]
 ) -> dict[str, object]:
-    """Return what container.py needs to know."""
+    """Return the specification that shim.py reads."""
     etc_hosts = root / "hosts"
     names = "".join(f"{address}\t{name}\n" for name, address in hosts.items())
     etc_hosts.write_bytes(names.encode() + (_HOSTS_FILE.read_bytes() if _HOSTS_FILE.exists() else b""))

@@ -1,12 +1,13 @@
-"""The process between the daemon and a job's container: makes its surroundings, passes on signals, cleans up.
+"""The process between the daemon and a job's container: prepares its environment, forwards signals, cleans up.
 
-Run as `python -I -S container.py SPEC`, where SPEC is a JSON file. Standard input is the daemon's leash: the
-byte `T` asks for SIGTERM, `K` for SIGKILL, and its end means that the daemon is gone and nothing may outlive
-it. Exits with the container's status, 128 + N where signal N ended it.
+Run as `python -I -S shim.py SPEC`, where SPEC is a JSON file. Standard input is the control pipe: the byte `T` asks
+for SIGTERM, `K` for SIGKILL, and its end means that the daemon has ended and nothing may outlive it. Exits with the
+container's status, 128 + N if signal N ended it.
 
-With "namespaces" the container gets user, mount and PID namespaces, a /opt/ml and an /etc/hosts of its own: its
-entrypoint is PID 1, one SIGKILL ends all of it, that of this process included. Without, the same is approximated
-with a session and, on Linux, with two subreapers of which each ends everything when the other is killed.
+With "namespaces" the container gets user, mount and PID namespaces, a /opt/ml and an /etc/hosts of its own. Its
+entrypoint is PID 1, so that one SIGKILL ends all its processes, and so does a SIGKILL of this process. Without
+namespaces, the same is approximated with a session and, on Linux, with two subreapers: if one of them is killed, the
+other kills everything.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def _bind(source: Path, target: Path) -> None:
 
 
 def enter_namespaces() -> None:
-    """Leave the host's user, mount and PID namespaces (the last for children only), as root of the new ones."""
+    """Enter new user, mount and PID namespaces as root; the PID namespace is that of children only."""
     uid, gid = os.getuid(), os.getgid()
     _libc("unshare", _CLONE_NEWUSER | _CLONE_NEWNS | _CLONE_NEWPID)
     Path("/proc/self/setgroups").write_text("deny")
@@ -49,7 +50,7 @@ def enter_namespaces() -> None:
 
 
 def mount_opt_ml(directory: Path, scratch: Path) -> None:
-    """Show `directory` as /opt/ml, and the rest of /opt as it is, even where no /opt/ml exists."""
+    """Mount `directory` at /opt/ml, even if that does not exist; the rest of /opt stays as it is."""
     opt = Path("/opt")
     stage = scratch / "opt"
     stage.mkdir()
@@ -71,7 +72,7 @@ def mount_opt_ml(directory: Path, scratch: Path) -> None:
 
 
 def _mount_proc() -> None:
-    """Show the new PID namespace in /proc; where the kernel forbids it, the host's stays, which does no harm."""
+    """Mount the /proc of the new PID namespace; if the kernel forbids it, that of the machine stays."""
     try:
         _libc("mount", b"proc", b"/proc", b"proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, None)
     except OSError as error:
@@ -90,20 +91,20 @@ def _become_container(spec: dict[str, Any]) -> NoReturn:
             _mount_proc()
         signal.set_wakeup_fd(-1)
         for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-            signal.signal(number, signal.SIG_DFL)  # Python ignores SIGPIPE, nohup SIGHUP, shells what is behind `&`
+            signal.signal(number, signal.SIG_DFL)  # Python ignores SIGPIPE, nohup SIGHUP, a shell SIGINT after `&`
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         os.chdir(spec["directory"])
         os.execvpe(spec["command"][0], spec["command"], spec["environment"])
-    except (OSError, ValueError) as error:  # ValueError: a NUL in a word of the command or the environment
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the command or the environment
         print(f"localmode: the container cannot start: {error}", file=sys.stderr, flush=True)
     os._exit(_CANNOT_START)
 
 
 def _handles_sigterm(pid: int) -> bool:
-    """Whether a process would act on SIGTERM if it were PID 1, which ignores what it has no handler for."""
+    """Tell whether a process has a handler for SIGTERM: as PID 1 it would ignore a signal without one."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
-    except FileNotFoundError:  # no /proc here (macOS), or gone
+    except FileNotFoundError:  # there is no /proc (macOS), or the process has ended
         return True
     caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
     return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
@@ -117,8 +118,8 @@ def _children(pid: int) -> list[int]:
 
 
 def _kill_descendants() -> None:
-    """End what the entrypoint left behind, as the end of PID 1 does in a namespace of its own."""
-    while children := _children(os.getpid()):  # orphans come here: this process is the subreaper
+    """Kill the processes that the entrypoint left, as the kernel does when PID 1 of a namespace ends."""
+    while children := _children(os.getpid()):  # orphans become children of this process, the subreaper
         for child in children:
             os.kill(child, signal.SIGKILL)
         for _ in children:
@@ -129,49 +130,49 @@ def _exit_code(status: int) -> int:
     return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
 
 
-def _leave_a_guard() -> None:
-    """Go on in a child process. Whichever of the two is killed, the other ends what the container left."""
-    guard = os.getpid()
+def _fork_supervisor() -> None:
+    """Continue in a child process. If one of the two is killed, the other kills the container's processes."""
+    supervisor = os.getpid()
     _libc("prctl", _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     pid = os.fork()
     if pid:
-        os.close(0)  # the leash is the child's
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])  # its end is the child's SIGTERM
+        os.close(0)  # the control pipe is the child's
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])  # its end sends SIGTERM to the child
         _, status = os.waitpid(pid, 0)
         _kill_descendants()
         os._exit(_exit_code(status))
     _libc("prctl", _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     _libc("prctl", _PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    if os.getppid() != guard:  # it was killed before it could be watched
+    if os.getppid() != supervisor:  # it was killed before PDEATHSIG was set
         os._exit(_CANNOT_START)
 
 
 def _watch(pid: int, wakeup: int, namespaces: bool) -> int:
-    """Serve the leash until the container ends; return its wait status. SIGTERM is the leash's end, too."""
-    leash: list[int] = [0]
+    """Obey the control pipe until the container ends; return its wait status. SIGTERM means the pipe's end, too."""
+    controls: list[int] = [0]
     while True:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
             return status
-        ready, _, _ = select.select([wakeup, *leash], [], [])
+        ready, _, _ = select.select([wakeup, *controls], [], [])
         killed = wakeup in ready and signal.SIGTERM in os.read(wakeup, 512)
         command = os.read(0, 1) if 0 in ready else None
         if command in (b"K", b"") or killed:
             os.kill(pid, signal.SIGKILL)
-            leash = []
+            controls = []
         elif command == b"T" and (namespaces or _handles_sigterm(pid)):
             os.kill(pid, signal.SIGTERM)
 
 
 def main() -> int:
     """Run the container that the specification describes."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # until it can be acted on
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # until there is a handler
     spec = json.loads(Path(sys.argv[1]).read_text())
     namespaces = bool(spec["namespaces"])
     if namespaces:
         enter_namespaces()
     elif sys.platform == "linux":
-        _leave_a_guard()
+        _fork_supervisor()
     wakeup, write_end = os.pipe()
     os.set_blocking(write_end, False)
     signal.set_wakeup_fd(write_end)

@@ -22,7 +22,7 @@ class Life:
         self.orders: list[tuple[str, int]] = []
         self.saved: list[str] = []
         request = {"EnableManagedSpotTraining": spot, **request}
-        self.job = self.revive(Record("job", "arn:job", request, created=self.now))
+        self.job = self.revive(Record.new("job", "arn:job", request, created=self.now))
         if started:
             self.job.start()
 
@@ -33,6 +33,11 @@ class Life:
         return TrainingJob(record, lambda: self.now, self, save, lambda: self.capacity)
 
     # Instances
+
+    runner = "none"
+
+    def close(self) -> None:
+        pass
 
     def launch(self, job: TrainingJob, attempt: int) -> None:
         self.orders.append(("launch", attempt))
@@ -423,8 +428,9 @@ def test_every_change_is_in_the_journal_before_it_is_acted_on() -> None:
 
 def test_the_messages_are_those_of_the_documentation() -> None:
     life = Life(started=False)
+    seen = [life.message]
     life.job.start()
-    seen = [json.loads(document)["transitions"][-1]["StatusMessage"] for document in life.saved]
+    seen.append(life.message)
     life.download().train()
     assert seen == ["Starting the training job", "Preparing the instances for training"]
     assert life.message == "Training image download completed. Training in progress."
