@@ -1,4 +1,4 @@
-"""Clients that nobody here wrote, unmodified, against a daemon that only the environment tells them of."""
+"""Unmodified AWS clients, which environment variables alone direct to a daemon."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from tests.support.local import BUCKET, ROLE, RUNNERS, SOON, Daemon, Rooms, job_
 
 ROOT = Path(__file__).parents[2]
 CLIENTS = Path(__file__).parent / "clients"
-PACKAGE = "only_for_this_job"  # a name that nothing else has: should it get out, it does no harm
+PACKAGE = "only_for_this_job"  # no other package has this name
 V2 = ROOT / ".venv-clients" / "bin"
 LINES = [f"line {number:02}" for number in range(40)]
 BOTH_ATTEMPTS = [f"attempt {attempt} {line}" for attempt in (1, 2) for line in LINES]
@@ -39,9 +39,9 @@ Run = Callable[[str, str], list[str]]
 
 
 def needed(path: Path, command: str) -> Path:
-    """Return a program of an optional part; without it skip the test, or fail it in CI, which has all parts."""
+    """Return a program that is optional; where it is missing, skip the test, but fail it in CI."""
     if not path.exists():
-        reason = f"{path.relative_to(ROOT)} is not there; `{command}` installs it"
+        reason = f"{path.relative_to(ROOT)} is missing; `{command}` installs it"
         pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
     return path
 
@@ -69,11 +69,11 @@ def daemons(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Daem
 
 @pytest.fixture(scope="module")
 def source_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A job's code, whose requirements ask for a package that lies beside them."""
+    """The code of a job, with a package beside it that its requirements name."""
     folder = tmp_path_factory.mktemp("source")
     shutil.copy(CLIENTS / "train.py", folder)
     shutil.copy(CLIENTS / "meet.py", folder)
-    (folder / "tensorflow.py").touch()  # the toolkit imports TensorFlow for the names of its errors; here it need not
+    (folder / "tensorflow.py").touch()  # the toolkit imports TensorFlow only for the names of its errors
     information = f"{PACKAGE}-1.0.dist-info"
     with zipfile.ZipFile(folder / f"{PACKAGE}-1.0-py3-none-any.whl", "w") as wheel:
         wheel.writestr(f"{PACKAGE}.py", "")
@@ -94,9 +94,9 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def follow(daemon: Daemon, command: list[str | Path], interrupted: int) -> list[str]:
-    """Run a client, interrupt the first jobs that it names once each has saved a checkpoint; return what it printed.
+    """Run a client and return what it prints; interrupt the first jobs that it names, each after its first checkpoint.
 
-    The first of them is interrupted only when the client has shown the last line of its first attempt.
+    The first job is interrupted only after the client has printed the last line of its first attempt.
     """
     printed: list[str] = []
     names: list[str] = []
@@ -164,7 +164,7 @@ def run_v2(daemon: Daemon, source_dir: Path, inputs: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def run(daemons: dict[str, Daemon], source_dir: Path, inputs: Path) -> Iterator[Run]:
-    """What the SDKs print, by version and runner; all of them run at the same time, beside the other tests."""
+    """Return what an SDK prints, by version and runner; all of them run at the same time, beside the other tests."""
     able = {"v3": run_v3}
     if (V2 / "python").exists() and Path(sys.executable).with_name("train").exists():
         able["v2"] = run_v2
@@ -195,7 +195,7 @@ def v3(run: Run, runner: str) -> list[str]:
 
 
 def section(printed: list[str], name: str) -> list[str]:
-    """The part of SDK v3's output that is one job's."""
+    """Return the part of SDK v3's output that belongs to one job."""
     start = next(number for number, line in enumerate(printed) if line.startswith(f"following {name}"))
     rest = printed[start + 1 :]
     ends = [number for number, line in enumerate(rest) if line.startswith("following ")]
@@ -207,7 +207,7 @@ def attempts(printed: list[str]) -> list[str]:
 
 
 def facts(printed: list[str]) -> dict[str, Any]:
-    """What the script of the last job said of its surroundings."""
+    """Return what the script of the last job has printed about its environment."""
     return dict(json.loads([line for line in printed if line.startswith("facts ")][-1].removeprefix("facts ")))
 
 
@@ -220,10 +220,9 @@ def described(daemon: Daemon, start: str) -> dict[str, Any]:
     return dict(daemon.sagemaker.describe_training_job(TrainingJobName=names[0]))
 
 
-def submitted(daemon: Daemon, start: str) -> dict[str, Any]:
-    """The request as the daemon has kept it."""
-    journal = daemon.home / "jobs" / f"{described(daemon, start)['TrainingJobName']}.json"
-    return dict(json.loads(journal.read_text())["request"])
+def tags(daemon: Daemon, start: str) -> list[dict[str, str]]:
+    arn = described(daemon, start)["TrainingJobArn"]
+    return list(daemon.sagemaker.list_tags(ResourceArn=arn)["Tags"])
 
 
 def secondary_statuses(job: dict[str, Any]) -> list[str]:
@@ -242,7 +241,7 @@ CHANNELS = {"folder": ["one.txt", "sub/two.txt"], "one": ["one.txt"]}
 
 @pytest.fixture(scope="module")
 def aws(daemons: dict[str, Daemon], run: Run) -> Callable[..., str]:
-    """Run the AWS command line, while the SDKs are at it as well; return what it prints."""
+    """Return a function that runs the AWS command line, while the SDKs run, and returns what it prints."""
     environment = pointed_at(daemons[RUNNERS[0]])
 
     def run_aws(*arguments: str | Path, program: str | Path = V2 / "aws") -> str:
@@ -384,7 +383,7 @@ def test_v3_passes_hyperparameters_of_every_json_type(v3: list[str]) -> None:
 
 def test_v3_passes_environment_and_tags(v3: list[str], daemons: dict[str, Daemon], runner: str) -> None:
     assert facts(section(v3, "features"))["greeting"] == "hello there"
-    assert {"Key": "team", "Value": "trees + birds"} in submitted(daemons[runner], "features")["Tags"]
+    assert {"Key": "team", "Value": "trees + birds"} in tags(daemons[runner], "features")
 
 
 def test_v3_uploads_local_paths_as_channels(v3: list[str]) -> None:
@@ -431,7 +430,7 @@ def test_v2_passes_hyperparameters_environment_and_channels(v2: list[str]) -> No
 
 def test_v2_reads_metrics_and_sets_tags(v2: list[str], daemons: dict[str, Daemon], runner: str) -> None:
     assert "metrics [0.25]" in v2
-    assert submitted(daemons[runner], "v2-estimator")["Tags"] == [{"Key": "team", "Value": "trees + birds"}]
+    assert tags(daemons[runner], "v2-estimator") == [{"Key": "team", "Value": "trees + birds"}]
 
 
 def test_the_toolkit_installs_requirements_for_that_job_alone(v2: list[str]) -> None:
@@ -455,6 +454,6 @@ def test_without_the_toolkit_the_reason_names_what_is_missing(
     del request["AlgorithmSpecification"]["ContainerEntrypoint"]
     record = rooms.run(request)
     assert record.status == "Failed"
-    assert "`train`" in record.failure_reason and "`make toolkit`" in record.failure_reason
+    assert "`train`" in record.failure_reason and "`pip install 'localmode[toolkit]'`" in record.failure_reason
     assert record.failure_reason.endswith(", exit code: 127")
     assert rooms.log(record) == [record.failure_reason.removeprefix("AlgorithmError: ").rpartition(", exit")[0]]

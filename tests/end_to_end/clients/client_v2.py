@@ -1,7 +1,6 @@
 """SDK v2 as a user's program: a TensorFlow job on Spot, then an Estimator with channels, both with `fit(wait=True)`.
 
-Only its clock is not its own: it goes twenty times as fast, for SDK v2 looks every 10 s for log lines and every
-30 s for the end of the job.
+Its clock runs twenty times as fast, because SDK v2 polls the logs every 10 s and the status every 30 s.
 """
 
 import json

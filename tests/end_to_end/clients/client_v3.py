@@ -1,4 +1,4 @@
-"""SDK v3 as a user's program: submits the jobs that its argument describes, then follows their logs."""
+"""SDK v3 as a user's program: submits the jobs that its argument describes, and prints their logs."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""The SDK's own local mode as a user's program: train.py in a container, with settings that this mode drops."""
+"""The SDK's own local mode as a user's program: train.py in a container, with settings that this mode ignores."""
 
 import json
 import logging

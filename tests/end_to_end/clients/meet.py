@@ -1,20 +1,24 @@
-"""The script of a job of several hosts: each sends its name to the others over TCP, by name and on one port."""
+"""The script of a job with several hosts: each host sends its name to the others over TCP."""
 
 import json
 import os
 import socket
+import time
 
 me, hosts = os.environ["SM_CURRENT_HOST"], json.loads(os.environ["SM_HOSTS"])
 others = [host for host in hosts if host != me]
 with socket.create_server((me, 7777)) as server:
+    deadline = time.monotonic() + 60
     for other in others:
         while True:
             try:
                 with socket.create_connection((other, 7777)) as connection:
                     connection.sendall(me.encode())
                 break
-            except ConnectionRefusedError:
-                pass  # it does not listen yet
+            except ConnectionRefusedError:  # the other host does not listen yet
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
     heard = []
     for _ in others:
         connection, _ = server.accept()

@@ -1,4 +1,4 @@
-"""The script of the clients' jobs: says what it was given, and on Spot waits to be interrupted once."""
+"""The script of the clients' jobs: prints what it was given, and waits for one interruption if INTERRUPTED is set."""
 
 import json
 import os
