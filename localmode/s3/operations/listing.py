@@ -84,9 +84,11 @@ class ListOperations:
 
 def _key_of(token: str) -> str:
     try:
-        return base64.urlsafe_b64decode(token.encode()).decode()
-    except ValueError as error:
-        raise ApiError("InvalidArgument", "The continuation token provided is incorrect") from error
+        if key := base64.urlsafe_b64decode(token.encode()).decode():
+            return key
+    except ValueError:
+        pass
+    raise ApiError("InvalidArgument", "The continuation token provided is incorrect")
 
 
 def _encoded(given: Parameters, members: Parameters) -> Parameters:
