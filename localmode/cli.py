@@ -16,7 +16,7 @@ from localmode.core.settings import default_home
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Carry out one command; return the exit code."""
+    """Run one command; return the exit code."""
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options, options.home.absolute() if options.home else default_home()))
@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m localmode", description="SageMaker on this machine.")
+    parser = argparse.ArgumentParser(prog="python -m localmode", description="Amazon SageMaker on this machine.")
     parser.set_defaults(home=None)
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     common = argparse.ArgumentParser(add_help=False)
@@ -38,25 +38,25 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     start = add("start", _start, "start the daemon, or join the one that runs")
-    start.add_argument("--runner", choices=RUNNERS, help="how a job sees its /opt/ml")
-    add("status", _status, "show what the daemon is doing")
+    start.add_argument("--runner", choices=RUNNERS, help="how training jobs run")
+    add("status", _status, "show the daemon's address, training jobs, endpoints and Spot capacity")
     add("env", _env, 'print shell commands for eval: eval "$(python -m localmode env)"')
     interrupt = add("interrupt", _interrupt, "reclaim the instance of a Spot training job")
     interrupt.add_argument("name", help="the training job's name")
-    interrupt.add_argument("--outage", type=float, default=0.0, help="seconds until there is another instance")
-    capacity = add("spot-capacity", _spot_capacity, "take all Spot capacity away, or give it back")
+    interrupt.add_argument("--outage", type=float, default=0.0, help="seconds until the job gets another instance")
+    capacity = add("spot-capacity", _spot_capacity, "remove all Spot capacity, or restore it")
     capacity.add_argument("available", choices=("on", "off"), help="whether Spot instances can be had")
-    add("reset", _reset, "stop the daemon and delete its state")
-    add("stop", _stop, "stop the daemon and all that it runs")
+    add("reset", _reset, "stop the daemon and delete its state directory")
+    add("stop", _stop, "stop the daemon, its training jobs and its endpoints")
     add("serve", _serve, "run the daemon in the foreground (start does this in the background)")
     return parser
 
 
 def _start(options: argparse.Namespace, home: Path) -> int:
-    started = lifecycle.ensure_daemon(lifecycle.settings_for(home, options.runner))
+    _, started = lifecycle.start(home, options.runner)
     status = commands.command(home, "status")
-    word = "started" if started else "already running"
-    print(f"localmode {word} at {status['url']} ({status['runner']} runner, state in {status['home']})")
+    what = "started" if started else "already running"
+    print(f"localmode {what} at {status['url']} ({status['runner']} runner, state in {status['home']})")
     return 0
 
 
@@ -66,7 +66,7 @@ def _status(options: argparse.Namespace, home: Path) -> int:
 
 
 def _env(options: argparse.Namespace, home: Path) -> int:
-    lifecycle.ensure_daemon(lifecycle.settings_for(home, None))
+    lifecycle.start(home, None)
     for name, value in environment.environment(home).items():
         print(f"export {name}={shlex.quote(value)}")
     print("unset", *environment.misleading())
@@ -95,12 +95,12 @@ def _stop(options: argparse.Namespace, home: Path) -> int:
     unfinished = commands.command(home, "status")["training_jobs"] if is_running(home) else {}
     print("stopped" if lifecycle.stop(home) else f"no daemon runs over {home}")
     for name in unfinished:
-        print(f"{name} was not finished; the next start treats it as SageMaker would a lost host")
+        print(f"{name} was not finished; the next start treats it as SageMaker treats the loss of its hosts")
     return 0
 
 
 def _serve(options: argparse.Namespace, home: Path) -> int:
-    from localmode import daemon  # only the daemon itself needs moto
+    from localmode import daemon  # imports moto, which only the daemon needs
 
     claim(home)
     return daemon.main(lifecycle.settings_for(home, None))

@@ -1,1 +1,1 @@
-"""The client side: start, join, command and stop the daemon, point AWS clients at it."""
+"""What runs in the user's process: start, join, command and stop a daemon, and direct AWS clients to it."""

@@ -7,12 +7,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+from localmode.core.control import KEY_HEADER, PATH
 from localmode.core.errors import LocalModeError
 from localmode.core.home import is_running, read_state, start_lock
 
 
 def command(home: Path, name: str, **parameters: Any) -> dict[str, Any]:
-    """Give the daemon a command of localmode's own; raise LocalModeError with its answer if it refuses."""
+    """Send a command to the daemon of a state directory; return its answer.
+
+    Raises LocalModeError if no daemon runs, if it refuses the command, or if it does not answer.
+    """
     return send(home, running_state(home), name, parameters)
 
 
@@ -20,8 +24,8 @@ def send(home: Path, state: dict[str, Any], name: str, parameters: dict[str, Any
     """Send a command to the daemon that `state` describes; raise LocalModeError if it refuses or does not answer."""
     connection = http.client.HTTPConnection("127.0.0.1", state["port"])
     try:
-        headers = {"X-Localmode-Key": state["secret_key"]}
-        connection.request("POST", f"/_localmode/{name}", json.dumps(parameters), headers)
+        headers = {KEY_HEADER: state["secret_key"]}
+        connection.request("POST", PATH + name, json.dumps(parameters), headers)
         response = connection.getresponse()
         answer = dict(json.loads(response.read()))
     except (OSError, http.client.HTTPException, ValueError) as error:
@@ -35,9 +39,9 @@ def send(home: Path, state: dict[str, Any], name: str, parameters: dict[str, Any
 
 
 def running_state(home: Path) -> dict[str, Any]:
-    """Return what the running daemon wrote about itself; raise LocalModeError if none runs."""
+    """Return address and keys of the running daemon; raise LocalModeError if none runs."""
     if is_running(home):
-        with start_lock(home):  # a daemon that is being started has not yet said where it is
+        with start_lock(home):  # a daemon that is being started has not written its address yet
             if is_running(home):
                 return read_state(home)
     raise LocalModeError(f"No daemon runs over {home}; `python -m localmode start` starts one")

@@ -1,4 +1,4 @@
-"""The environment by which AWS clients find the daemon."""
+"""The environment variables that direct AWS clients, and localmode's own commands, to a daemon."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from localmode.client.commands import running_state
 from localmode.core.settings import Settings
 
 _SDK_DEFAULTS = "sagemaker-config.yaml"
-_MISLEADING = (  # they would lead away from the daemon
+_MISLEADING = (
     "AWS_PROFILE",
     "AWS_DEFAULT_PROFILE",
     "AWS_SESSION_TOKEN",
@@ -20,11 +20,12 @@ _MISLEADING = (  # they would lead away from the daemon
 
 
 def environment(home: Path) -> dict[str, str]:
-    """Return the variables by which any AWS client finds the daemon; raise LocalModeError if none runs."""
+    """Return the variables by which AWS clients and localmode find the daemon; raise LocalModeError if none runs."""
     state = running_state(home)
     bypass = [part for name in ("NO_PROXY", "no_proxy") for part in os.environ.get(name, "").split(",") if part]
     no_proxy = ",".join(dict.fromkeys([*bypass, "127.0.0.1"]))
     return {
+        "LOCALMODE_HOME": str(home),
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{state['port']}",
         "AWS_ACCESS_KEY_ID": state["access_key"],
         "AWS_SECRET_ACCESS_KEY": state["secret_key"],
@@ -33,26 +34,26 @@ def environment(home: Path) -> dict[str, str]:
         "AWS_EC2_METADATA_DISABLED": "true",
         "SAGEMAKER_USER_CONFIG_OVERRIDE": str(home / _SDK_DEFAULTS),
         "NO_PROXY": no_proxy,
-        "no_proxy": no_proxy,  # wins where both are set
+        "no_proxy": no_proxy,  # takes precedence if both are set
     }
 
 
 def misleading() -> list[str]:
-    """Return the names of variables that would lead AWS clients away from the daemon."""
-    own_addresses = [name for name in os.environ if name.startswith("AWS_ENDPOINT_URL_")]  # of single services
-    return [*_MISLEADING, *sorted(own_addresses)]
+    """Return the names of variables that would direct AWS clients away from the daemon."""
+    of_services = [name for name in os.environ if name.startswith("AWS_ENDPOINT_URL_")]
+    return [*_MISLEADING, *sorted(of_services)]
 
 
-def point_here(home: Path) -> None:
-    """Make this process's AWS clients, from now on, talk to the daemon."""
+def use_daemon(home: Path) -> None:
+    """Direct the AWS clients that this process makes from now on to the daemon; raise LocalModeError if none runs."""
     os.environ.update(environment(home))
     for name in misleading():
         os.environ.pop(name, None)
-    import boto3
+    import boto3  # takes 0.1 s, which the command line saves
 
     boto3.setup_default_session()
-    # The SDK asks STS at an address of its own making, whatever AWS_ENDPOINT_URL says.
-    boto3.DEFAULT_SESSION._session.register("request-created.sts", _redirect)
+    # The SDK passes STS a URL of its own, which takes precedence over AWS_ENDPOINT_URL.
+    boto3.DEFAULT_SESSION.events.register("request-created.sts", _redirect)
 
 
 def _redirect(request: Any, **_: Any) -> None:
@@ -60,7 +61,10 @@ def _redirect(request: Any, **_: Any) -> None:
 
 
 def write_sdk_defaults(settings: Settings) -> None:
-    """Write the SDK's own defaults file (https://sagemaker.readthedocs.io: configuring defaults)."""
+    """Write the defaults file of the SageMaker SDK: bucket, roles, no telemetry.
+
+    https://sagemaker.readthedocs.io/en/stable/overview.html#configuring-and-using-defaults-with-the-sagemaker-python-sdk
+    """
     (settings.home / _SDK_DEFAULTS).write_text(
         "SchemaVersion: '1.0'\n"
         "SageMaker:\n"

@@ -1,1 +1,1 @@
-"""What every part of localmode builds on."""
+"""Settings, the state directory, durable files, errors, threads: what every package builds on."""

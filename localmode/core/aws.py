@@ -1,4 +1,4 @@
-"""AWS as localmode imitates it: one account, its execution role, and botocore's models of the services."""
+"""The AWS account that localmode imitates, its execution role, and botocore's models of the services."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from botocore.model import ServiceModel
 
 ACCOUNT_ID = "123456789012"
 ROLE_NAME = "LocalModeExecutionRole"
-XML_SERVICES = ("s3", "iam", "sts")  # their errors are XML; those of all other services are JSON
+XML_SERVICES = ("s3", "iam", "sts")  # services whose errors are XML; all others answer JSON
 
 Request = dict[str, Any]
 Tags = list[dict[str, str]]

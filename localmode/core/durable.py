@@ -1,4 +1,4 @@
-"""Files that survive a kill: atomic replacement, journals, and files of lines that only grow."""
+"""Files that survive a kill: atomic replacement, journals, and append-only files of JSON lines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Resource = TypeVar("Resource")
 
 
 def sync_directory(directory: Path) -> None:
-    """Make the names in a directory durable."""
+    """Write a directory's entries to disk."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -27,7 +27,7 @@ def sync_directory(directory: Path) -> None:
 
 @contextmanager
 def drafted(scratch: Path) -> Iterator[tuple[IO[bytes], Path]]:
-    """Open a new file in `scratch`; whatever happens, nothing of that name stays there."""
+    """Open a new file in `scratch`, and delete it at the end unless it has been moved away."""
     path = scratch / uuid.uuid4().hex
     try:
         with path.open("xb") as file:
@@ -37,16 +37,16 @@ def drafted(scratch: Path) -> Iterator[tuple[IO[bytes], Path]]:
 
 
 def finish(file: IO[bytes]) -> None:
-    """Make what has been written to a file durable."""
+    """Write a file's content to disk."""
     file.flush()
     os.fsync(file.fileno())
 
 
 @contextmanager
 def replace_atomically(path: Path, scratch: Path) -> Iterator[IO[bytes]]:
-    """Write `path` so that after a kill it holds the old bytes or all of the new ones.
+    """Replace the content of `path`; after a kill, `path` has either the old content or all of the new content.
 
-    `scratch` is a directory on the same file system for the file in the making.
+    The new content is first written to a file in `scratch`, a directory on the same file system.
     """
     with drafted(scratch) as (file, draft):
         yield file
@@ -64,9 +64,10 @@ def read_document(path: Path, read: Callable[[dict[str, Any]], Resource]) -> Res
 
 
 def read_lines(path: Path, read: Callable[[Any], Resource], lost: str) -> list[Resource]:
-    """Return what `read` makes of each line of JSON; raise LocalModeError, which names what is `lost` without the file.
+    """Return what `read` makes of each line of JSON; raise LocalModeError if one cannot be read.
 
-    What has no end was being written when the daemon was killed, and was not acknowledged: it is cut off.
+    The error names what is `lost` without the file. A last line without an end was not acknowledged before the daemon
+    was killed, and is cut off.
     """
     complete, end, rest = path.read_bytes().rpartition(b"\n")
     if rest:
@@ -78,7 +79,7 @@ def read_lines(path: Path, read: Callable[[Any], Resource], lost: str) -> list[R
 
 
 def append_lines(path: Path, documents: Iterable[dict[str, Any]], durable: bool = False) -> None:
-    """Add lines of JSON, all or none; `durable` ones are on disk when this returns. Raises OSError."""
+    """Append lines of JSON, all or none; raise OSError. If `durable`, they are on disk when this returns."""
     content = "".join(json.dumps(document) + "\n" for document in documents).encode()
     with path.open("ab", buffering=0) as file:
         before = file.tell()
@@ -95,7 +96,7 @@ def append_lines(path: Path, documents: Iterable[dict[str, Any]], durable: bool 
 
 
 class Journal:
-    """One JSON document per resource, replaced atomically: what the daemon knows after a restart."""
+    """A directory with a JSON document for each resource, replaced atomically: the state that survives a restart."""
 
     def __init__(self, directory: Path, scratch: Path) -> None:
         self._directory = directory
@@ -108,7 +109,7 @@ class Journal:
             file.write(json.dumps(document, indent=1).encode())
 
     def delete(self, name: str) -> None:
-        """Forget the document."""
+        """Delete the document; it is gone from the disk when this returns."""
         (self._directory / f"{name}.json").unlink(missing_ok=True)
         sync_directory(self._directory)
 

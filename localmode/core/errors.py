@@ -6,11 +6,11 @@ from typing import Any
 
 
 class LocalModeError(Exception):
-    """Something the user can put right; the message says what, where and how."""
+    """An error that the user can correct; the message says what is wrong, where, and what to do."""
 
 
 class ApiError(Exception):
-    """An error that the client sees: AWS's error code and a message."""
+    """An error response for an AWS client: AWS's error code, a message, the HTTP status and further members."""
 
     def __init__(self, code: str, message: str, status: int = 400, **members: Any) -> None:
         super().__init__(message)

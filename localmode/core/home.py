@@ -1,4 +1,9 @@
-"""How processes find the daemon of a state directory: a lock that it holds, and what it wrote about itself."""
+"""The state directory: its format, the daemon's lock, and the file that says how to reach the daemon.
+
+A state directory has a version, in HOME/format. A daemon reads its own version and all older ones, and refuses newer
+ones. Version 1: jobs/, models/, endpoint-configs/ and endpoints/ with a JSON document for each resource, s3/ with the
+objects, logs/ with the logs of jobs and endpoints, changes.jsonl with the changes of IAM and CloudWatch Logs.
+"""
 
 from __future__ import annotations
 
@@ -13,25 +18,56 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from localmode.core.durable import replace_atomically
 from localmode.core.errors import LocalModeError
 
+FORMAT = 1
 STATE_FILE = "daemon.json"
+_FORMAT_FILE = "format"
 _LOCK_FILE = "daemon.lock"
 _SAFE_PATH = re.compile(r"[A-Za-z0-9_./+-]+")  # the SDK's shell scripts do not quote
-_ELSEWHERE = "localmode-"  # how names of directories begin that a state directory's `run` points to
+_ELSEWHERE = "localmode-"  # the prefix of temporary directories that a state directory's `run` links to
 
 
 def claim(home: Path) -> None:
-    """Make a state directory; raise LocalModeError for one that holds something else, which is to stay as it is."""
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Make a state directory, or check that this version of localmode can use the one that exists.
+
+    Raises LocalModeError, and leaves the directory as it is, if it holds something else or has a newer format.
+    """
+    while True:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            names = [path.name for path in home.iterdir()]
+            if names and _LOCK_FILE not in names:
+                raise LocalModeError(f"{home} is not localmode's state directory; choose a new or an empty one")
+            check_format(home)
+            (home / _LOCK_FILE).touch()  # before anything else: it marks the directory as localmode's
+            home.chmod(0o700)
+            return
+        except FileNotFoundError:  # another process has deleted the directory at this moment
+            continue
+
+
+def check_format(home: Path) -> None:
+    """Raise LocalModeError if a state directory was written by a newer localmode, in a format unknown to this one."""
+    path = home / _FORMAT_FILE
     try:
-        names = [path.name for path in home.iterdir()]
-        if names and _LOCK_FILE not in names:
-            raise LocalModeError(f"{home} is not localmode's state directory; choose a new or an empty one")
-        (home / _LOCK_FILE).touch()  # before anything else, so that others see whose it is
-        home.chmod(0o700)
-    except FileNotFoundError:  # another process has deleted it at this moment
-        claim(home)
+        version = int(path.read_bytes())
+    except FileNotFoundError:  # before there was this file, there was version 1
+        return
+    except ValueError as error:
+        raise LocalModeError(f"{path} is damaged; write the version of the directory's format into it, 1") from error
+    if version > FORMAT:
+        raise LocalModeError(
+            f"{home} was written by a newer localmode (its format is version {version}, and this localmode reads up to "
+            f"{FORMAT}); update localmode, or choose another state directory"
+        )
+
+
+def write_format(home: Path, scratch: Path) -> None:
+    """Write the version of the format into a state directory, for localmodes to come; `scratch` is in it."""
+    with replace_atomically(home / _FORMAT_FILE, scratch) as file:
+        file.write(b"%d\n" % FORMAT)
 
 
 def is_home(directory: Path) -> bool:
@@ -40,8 +76,11 @@ def is_home(directory: Path) -> bool:
 
 
 def make_run_directory(home: Path) -> Path:
-    """Make HOME/run for the hosts of jobs, empty; if a shell could not take its path, it points to one elsewhere."""
-    remove_run_directory(home)  # what a killed daemon's hosts left
+    """Make HOME/run, empty, for the hosts of jobs; return its path.
+
+    If the path has characters that a shell would interpret, HOME/run is a link to a temporary directory.
+    """
+    remove_run_directory(home)  # a killed daemon's hosts leave files there
     run = home / "run"
     if _SAFE_PATH.fullmatch(str(run)):
         run.mkdir()
@@ -52,7 +91,7 @@ def make_run_directory(home: Path) -> Path:
 
 
 def remove_run_directory(home: Path) -> None:
-    """Remove HOME/run and all that is in it, also where it points to."""
+    """Remove HOME/run and everything in it, or in the directory that it links to."""
     run = home / "run"
     if run.is_symlink():
         elsewhere = run.readlink()
@@ -63,19 +102,22 @@ def remove_run_directory(home: Path) -> None:
 
 
 def take_lock(home: Path) -> int:
-    """Take the lock that a daemon holds until its process has ended; wait for those who only look. Return its file."""
+    """Take the lock that a daemon holds until its process has ended; return its file descriptor.
+
+    Waits for processes that test the lock at this moment (is_running).
+    """
     lock = os.open(home / _LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)
     return lock
 
 
 def holds(lock: int, home: Path) -> bool:
-    """Tell whether a lock is that of a state directory; it is not once somebody has deleted the directory."""
+    """Tell whether a lock belongs to the state directory; it does not if the directory has been deleted since."""
     return is_in_place(lock, home / _LOCK_FILE)
 
 
 def is_in_place(file: int, path: Path) -> bool:
-    """Tell whether an open file is still the one of this path."""
+    """Tell whether `path` still leads to an open file."""
     try:
         return os.path.samestat(os.fstat(file), path.stat())
     except (FileNotFoundError, NotADirectoryError):
@@ -83,7 +125,7 @@ def is_in_place(file: int, path: Path) -> bool:
 
 
 def is_running(home: Path) -> bool:
-    """Tell whether a daemon runs over a directory; no trace is left in it."""
+    """Tell whether a daemon runs over a directory; writes nothing."""
     if not is_home(home):
         return False
     with (home / _LOCK_FILE).open() as lock:
@@ -95,18 +137,18 @@ def is_running(home: Path) -> bool:
 
 
 def wait_until_gone(home: Path) -> None:
-    """Wait for the end of the daemon of a state directory."""
+    """Wait until the daemon of a state directory has ended."""
     with (home / _LOCK_FILE).open() as lock:
         fcntl.flock(lock, fcntl.LOCK_SH)
 
 
 def read_state(home: Path) -> dict[str, Any]:
-    """Return what the last daemon wrote about itself; empty if there was none. Raise LocalModeError if damaged."""
+    """Return the address and the keys of the last daemon, empty if there was none; raise LocalModeError if damaged."""
     path = home / STATE_FILE
     try:
         state = json.loads(path.read_bytes())
         if state["port"] not in range(1, 1 << 16) or not isinstance(state["access_key"] + state["secret_key"], str):
-            raise ValueError("port or keys make no sense")
+            raise ValueError("port or keys are not valid")
         return dict(state)
     except FileNotFoundError:
         return {}
@@ -116,9 +158,9 @@ def read_state(home: Path) -> dict[str, Any]:
 
 @contextmanager
 def start_lock(home: Path) -> Iterator[IO[str] | None]:
-    """Let one process at a time start or stop a daemon, or delete its state; yield its lock.
+    """Let one process at a time start or stop a daemon, or delete its state.
 
-    None is for a state directory that another process has deleted meanwhile.
+    Yields the open lock file, or None if another process has deleted the state directory in the meantime.
     """
     path = home / "start.lock"
     try:

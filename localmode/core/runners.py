@@ -1,4 +1,4 @@
-"""The runners: what a training job's container is made of on this machine."""
+"""The runners, which start the containers of training jobs on this machine, and their limits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MAX_HOSTS = 4
 
 
 def too_many(count: int, runner: str) -> str:
-    """Return why a runner cannot run so many instances; nothing if it can."""
+    """Return why a runner cannot run `count` instances, or an empty string if it can."""
     if count > MAX_HOSTS:
         return unsupported(f"an InstanceCount above {MAX_HOSTS}")
     if count > 1 and runner == "rewrite":

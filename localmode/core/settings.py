@@ -1,13 +1,16 @@
-"""Where the daemon keeps its state and how it behaves: read once from the environment.
+"""The settings of a daemon, read from the environment when it starts.
 
-| variable                 | default                       | what it sets                                  |
-|--------------------------|-------------------------------|-----------------------------------------------|
-| LOCALMODE_HOME           | `.localmode` in the repository | the state directory                           |
-| LOCALMODE_RUNNER         | auto                          | `namespace`, `rewrite`, `docker` or `auto`    |
-| LOCALMODE_DOCKER_OPTIONS |                               | options of `docker create`, as `--gpus all`   |
-| LOCALMODE_GRACE_SECONDS  | 0.5                           | from SIGTERM to SIGKILL (120 on AWS)          |
-| LOCALMODE_SPOT_DISCOUNT  | 0.7                           | the simulated Spot discount, 0 to 1           |
-| AWS_DEFAULT_REGION       | us-east-1                     | the Region in ARNs                            |
+| variable                 | default                     | what it sets                                             |
+|--------------------------|-----------------------------|----------------------------------------------------------|
+| LOCALMODE_HOME           | `.localmode` in the project | the state directory                                      |
+| LOCALMODE_RUNNER         | auto                        | how jobs run: `namespace`, `rewrite`, `docker` or `auto` |
+| LOCALMODE_DOCKER_OPTIONS |                             | further options of `docker create`, such as `--gpus all` |
+| LOCALMODE_GRACE_SECONDS  | 0.5                         | the time from SIGTERM to SIGKILL (120 s on AWS)          |
+| LOCALMODE_SPOT_DISCOUNT  | 0.7                         | the simulated Spot discount, 0 to 1                      |
+| AWS_DEFAULT_REGION       | us-east-1                   | the Region in ARNs                                       |
+
+The project is the nearest directory, from the current one upwards, that has a `.localmode`, a `.git` or a
+`pyproject.toml`; without any, it is the current directory.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from localmode.core.runners import RUNNERS
 
 @dataclass(frozen=True)
 class Settings:
-    """What a daemon is started with."""
+    """The settings of a daemon; times in seconds."""
 
     home: Path
     runner: str = "auto"
@@ -41,7 +44,7 @@ class Settings:
 
     @property
     def role_arn(self) -> str:
-        """The execution role that jobs and endpoints run under."""
+        """The ARN of the execution role of jobs and endpoints."""
         return f"arn:aws:iam::{ACCOUNT_ID}:role/{ROLE_NAME}"
 
     def arn(self, kind: str, name: str) -> str:
@@ -50,7 +53,7 @@ class Settings:
 
 
 def default_home(start: Path | None = None) -> Path:
-    """Return LOCALMODE_HOME, or `.localmode` in the project that holds `start` (the current directory)."""
+    """Return LOCALMODE_HOME, or `.localmode` in the project around `start` (default: the current directory)."""
     if configured := os.environ.get("LOCALMODE_HOME"):
         return Path(configured).absolute()
     here = (start or Path.cwd()).absolute()
@@ -61,7 +64,7 @@ def default_home(start: Path | None = None) -> Path:
 
 
 def from_environment(home: Path, environ: Mapping[str, str] = os.environ) -> Settings:
-    """Read the settings; raise LocalModeError for a value that makes no sense."""
+    """Read the settings; raise LocalModeError for a value that is not valid."""
     runner = environ.get("LOCALMODE_RUNNER", "auto")
     if runner not in RUNNERS:
         raise LocalModeError(f"LOCALMODE_RUNNER is {runner!r}; choose one of {', '.join(RUNNERS)}")
@@ -79,7 +82,9 @@ def _words(environ: Mapping[str, str], name: str) -> tuple[str, ...]:
     try:
         return tuple(shlex.split(environ.get(name, "")))
     except ValueError as error:
-        raise LocalModeError(f"{name} is {environ[name]!r}, which a shell could not read: {error}") from error
+        raise LocalModeError(
+            f"{name} is {environ[name]!r}, which cannot be split into words as a shell does: {error}"
+        ) from error
 
 
 def _number(environ: Mapping[str, str], name: str, default: float, low: float, high: float) -> float:
@@ -88,6 +93,6 @@ def _number(environ: Mapping[str, str], name: str, default: float, low: float, h
         value = float(text) if text else default
     except ValueError:
         value = float("nan")
-    if not low <= value <= high:  # also refuses NaN
+    if not low <= value <= high:  # false for NaN
         raise LocalModeError(f"{name} is {text!r}; it takes a number from {low:g} to {high:g}")
     return value

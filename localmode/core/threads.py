@@ -1,4 +1,4 @@
-"""Start the daemon's threads, so that none ends unnoticed."""
+"""Start the daemon's threads, and log those that crash."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The HTTP front of the daemon on the loopback interface."""
+"""The HTTP server of the daemon: host check, authentication, error responses, routes."""

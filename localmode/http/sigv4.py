@@ -1,10 +1,6 @@
-"""Who has sent a request: its signature, computed again with the secret key and compared.
+"""Verify the signatures of requests: compute them with the secret key and compare.
 
-    Authorization: AWS4-HMAC-SHA256 ...        Signature Version 4
-    ?X-Amz-Algorithm=AWS4-HMAC-SHA256&...      the same in a presigned URL
-    ?AWSAccessKeyId=...&Expires=...            Signature Version 2, in a presigned URL of S3
-
-The access key ID alone says nothing: it stands in every presigned URL and in the logs of clients.
+The access key ID alone proves nothing: it is part of every presigned URL and of the logs of clients.
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv.html
 https://docs.aws.amazon.com/AmazonS3/latest/API/RESTAuthentication.html
@@ -15,10 +11,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import hmac
-import re
 import time
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import parse_qsl, quote, unquote_to_bytes, urlsplit
 
 from botocore.auth import SIGV4_TIMESTAMP, UNSIGNED_PAYLOAD, HmacV1QueryAuth, S3SigV4Auth, SigV4Auth
@@ -29,52 +24,17 @@ from botocore.credentials import Credentials
 from localmode.core.aws import XML_SERVICES
 from localmode.core.errors import ApiError
 from localmode.core.wsgi import TARGET, as_text, headers_in
+from localmode.http.claim import Claim
 
-_ALGORITHM = "AWS4-HMAC-SHA256"
-_CREDENTIAL = re.compile(r"([^/\s]+)/(\d{8})/([^/\s]+)/([a-z0-9.-]+)/aws4_request")
 _SKEW_SECONDS = 15 * 60
 _MAX_EXPIRES = 7 * 24 * 3600
-_ORIGIN = "http://localhost/"  # for URLs of which only the rest is looked at
-
-
-class Claim(NamedTuple):
-    """What a request says of its signature; nothing of it is known to be true."""
-
-    version: int = 0
-    key: str = ""
-    service: str = ""
-    region: str = ""
-    signature: str = ""
-    timestamp: str = ""  # of Version 4
-    expires: str | None = None  # of presigned URLs: seconds, in Version 2 since the epoch
-    signed_headers: frozenset[str] = frozenset()  # of Version 4
-
-
-def claim_of(environ: dict[str, Any]) -> Claim:
-    """Return what a WSGI request says of its signature; an empty claim if it has none that localmode knows."""
-    if header := environ.get("HTTP_AUTHORIZATION"):
-        algorithm, _, fields = header.partition(" ")
-        given = dict(field.strip().partition("=")[::2] for field in fields.split(","))
-        given |= {"Algorithm": algorithm, "Date": environ.get("HTTP_X_AMZ_DATE", "")}
-        expires = None
-    else:
-        query = dict(parse_qsl(environ.get("QUERY_STRING", ""), keep_blank_values=True))
-        if key := query.get("AWSAccessKeyId"):  # boto3's default in us-east-1
-            return Claim(2, key, "s3", signature=query.get("Signature", ""), expires=query.get("Expires", ""))
-        given = {name.removeprefix("X-Amz-"): value for name, value in query.items() if name.startswith("X-Amz-")}
-        expires = given.get("Expires", "")
-    credential = _CREDENTIAL.fullmatch(given.get("Credential", ""))
-    if credential is None or given.get("Algorithm") != _ALGORITHM:
-        return Claim()
-    key, _, region, service = credential.groups()
-    names = frozenset(given.get("SignedHeaders", "").lower().split(";"))
-    return Claim(4, key, service, region, given.get("Signature", ""), given.get("Date", ""), expires, names)
+_ORIGIN = "http://localhost/"  # for URLs whose origin is not signed
 
 
 def verify(claim: Claim, secret_key: str, environ: dict[str, Any], body: bytes) -> None:
-    """Raise ApiError if a request is not signed with the secret key, or if its time is over or has not come.
+    """Raise ApiError if a request is not signed with the secret key, has expired or is not valid yet.
 
-    `body` is what the signature must be of; S3 goes by the hash that a header says instead.
+    `body` is the content that must be signed; for S3, the hash in a header takes its place.
     """
     _check_time(claim, time.time())
     if claim.version == 2:
@@ -94,7 +54,7 @@ def _check_time(claim: Claim, now: float) -> None:
             if not 0 <= lasts <= _MAX_EXPIRES:
                 raise ValueError(f"X-Amz-Expires is from 0 to {_MAX_EXPIRES} seconds")
     except ValueError as error:
-        raise ApiError("AccessDenied", f"The dates of the signature make no sense: {error}", 403) from error
+        raise ApiError("AccessDenied", f"The dates of the signature are not valid: {error}", 403) from error
     if claim.expires is None:
         if abs(now - signed) > _SKEW_SECONDS:
             code = "RequestTimeTooSkewed" if claim.service == "s3" else _mismatch(claim).code
@@ -116,12 +76,12 @@ def _mismatch(claim: Claim) -> ApiError:
 
 
 def _version_4(claim: Claim, secret_key: str, environ: dict[str, Any], body: bytes) -> str:
-    """Return the signature that a request should have; raise ApiError if part of it is not signed that must be."""
+    """Return the signature that a request should have; raise ApiError if a header that must be signed is not."""
     path, _, query = environ[TARGET].partition("?")
     left_out = "X-Amz-Signature" if claim.expires is not None else None
     pairs = [pair.partition("=")[::2] for pair in query.split("&") if pair]
     canonical = "&".join(f"{_encoded(name)}={_encoded(value)}" for name, value in pairs if name != left_out)
-    # As AWS does, encode anew: clients differ in what they write as %XX, but sign all in one way.
+    # AWS encodes paths again: clients differ in the characters that they send as %XX, but sign them in one way.
     url = f"{_ORIGIN}{quote(unquote_to_bytes(path.encode('latin-1').removeprefix(b'/')), safe='/-_.~')}?{canonical}"
     request = AWSRequest(environ["REQUEST_METHOD"], url)
     request.context["timestamp"] = claim.timestamp
@@ -145,7 +105,7 @@ def _version_4(claim: Claim, secret_key: str, environ: dict[str, Any], body: byt
 
 
 class _Signer(SigV4Auth):  # type: ignore[misc]
-    """Signs the headers and the payload hash that a request is said to have been signed with."""
+    """Signs the headers and the payload hash that the claim names."""
 
     def headers_to_sign(self, request: AWSRequest) -> HTTPHeaders:
         return request.headers
@@ -155,12 +115,12 @@ class _Signer(SigV4Auth):  # type: ignore[misc]
 
 
 class _S3Signer(_Signer, S3SigV4Auth):  # type: ignore[misc]
-    """The same for S3, which takes paths as they are."""
+    """The same for S3, which does not normalize paths."""
 
 
 @functools.lru_cache(maxsize=64)
 def _signing_key(secret_key: str, *scope: str) -> bytes:
-    """Return the key of a date, region and service."""
+    """Return the signing key of a date, region and service."""
     key = f"AWS4{secret_key}".encode()
     for part in (*scope, "aws4_request"):
         key = hmac.digest(key, part.encode(), "sha256")
@@ -173,7 +133,7 @@ def _version_2(claim: Claim, secret_key: str, environ: dict[str, Any]) -> str:
     headers = HTTPHeaders()
     for name, value in headers_in(environ):
         headers[name] = as_text(value)
-    for name, value in parse_qsl(url.query, keep_blank_values=True):  # S3 takes these for headers as well
+    for name, value in parse_qsl(url.query, keep_blank_values=True):  # S3 signs these as headers
         if name.lower().startswith("x-amz-") and name.lower() not in headers:
             headers[name.lower()] = value
     return str(
@@ -184,12 +144,12 @@ def _version_2(claim: Claim, secret_key: str, environ: dict[str, Any]) -> str:
 
 
 class _QuerySigner(HmacV1QueryAuth):  # type: ignore[misc]
-    """Signs for the end that a URL names, not for one that lies so far from now."""
+    """Signs the expiry time of the URL; botocore's class computes one from the current time."""
 
     def _get_date(self) -> str:
         return str(self._expires)
 
 
 def _encoded(text: str) -> str:
-    """Return a name or value of a query as it is in what is signed."""
+    """Return a name or value of a query string as it is signed."""
     return quote(unquote_to_bytes(text.replace("+", " ").encode("latin-1")), safe="-_.~")

@@ -19,7 +19,8 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
-from localmode.http.app import KEY_HEADER, Application
+from localmode.core.control import KEY_HEADER
+from localmode.http.app import command_route, make_application
 from tests.support.local import BUCKET, SOON, Daemon
 
 ORIGIN = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
@@ -64,8 +65,8 @@ def the_daemon_lives_on(daemon: Daemon) -> object:
 
 def test_a_daemon_told_to_stop_answers_before_it_stops() -> None:
     told: list[str] = []
-    nothing: Any = SimpleNamespace(settings=None, endpoints=None)
-    application = Application(80, "key", "secret", nothing, nothing, nothing, {}, lambda: told.append("stop"))
+    route = command_route({}, lambda: told.append("stop"))
+    application = make_application(80, "key", "secret", [route])
     request = EnvironBuilder("/_localmode/stop", "http://127.0.0.1:80", method="POST", headers={KEY_HEADER: "secret"})
     body, status, _ = run_wsgi_app(application, request.get_environ())
     assert (status, list(body), told) == ("200 OK", [b"{}"], [])
