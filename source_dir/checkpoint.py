@@ -1,7 +1,7 @@
-"""Checkpoints that are either whole or not there, and that know when they have been damaged. NumPy only.
+"""Checkpoints that are written atomically and whose damage is detected. Needs NumPy only.
 
-One file per checkpoint, named after its step and its own SHA-256: checkpoint-00000066-0f3a....npz. SageMaker
-copies the directory to Amazon S3 while the job runs and back before an interrupted one starts again.
+A checkpoint is one file, named after its step and the SHA-256 of its content: checkpoint-00000066-0f3a....npz.
+SageMaker copies the directory to Amazon S3 while the job runs, and back before an interrupted job starts again.
 """
 
 import hashlib
@@ -20,32 +20,32 @@ from numpy.typing import NDArray
 
 Arrays = dict[str, NDArray[Any]]
 
-FORMAT = 2  # of the file; to be raised with every change that an older train.py would misread
-META = "meta.json"  # the name of the one array that is not a variable
-KEEP = 3  # so that two may be damaged; more cost only space
+FORMAT = 2  # of the file; raise it with every change that an older train.py would misread
+META = "meta.json"  # the one array that is not the value of a variable
+KEEP = 3  # two of them may be damaged; more would only take space
 NAME = re.compile(r"checkpoint-(\d{8,})-([0-9a-f]{16})\.npz")
-# SageMaker uploads no file whose name ends like this, so that it never sees a half-written one.
+# SageMaker does not upload files with this suffix, so it never uploads a half-written checkpoint.
 TEMPORARY = ".sagemaker-ignore"
-# It marks an upload of FILE by FILE.sagemaker-uploading and, once that is done, FILE.sagemaker-uploaded. Not
-# documented, but what AWS's own XGBoost container relies on: a file must not be deleted in between.
+# SageMaker creates FILE.sagemaker-uploading when it begins to upload FILE, and FILE.sagemaker-uploaded afterwards.
+# FILE must not be deleted in between. This is not documented, but AWS's own XGBoost container relies on it.
 UPLOADING, UPLOADED = ".sagemaker-uploading", ".sagemaker-uploaded"
 
 
 class CheckpointError(Exception):
-    """A checkpoint that cannot be written, or that belongs to another training; the message says which."""
+    """A checkpoint cannot be read or written, or belongs to another training; the message says which and why."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint as it was saved: the values of all variables by name, and what describes them."""
+    """A checkpoint as it was saved: the values of all variables by name, and metadata."""
 
     name: str
     step: int
     arrays: Arrays
-    meta: dict[str, Any]  # "identity" and "environment" of the training, and whatever else JSON can hold
+    meta: dict[str, Any]  # "identity" and "environment" of the training, and anything else that fits into JSON
 
     def require_identity(self, identity: Mapping[str, Any]) -> None:
-        """Raise CheckpointError unless this checkpoint was written by a training of the same identity."""
+        """Raise CheckpointError unless a training of the same identity wrote this checkpoint."""
         for key, here in identity.items():
             there = self.meta["identity"].get(key)
             if there != here:
@@ -55,7 +55,7 @@ class Checkpoint:
                 )
 
     def changes(self, environment: Mapping[str, str]) -> str:
-        """Return what the environment in which this was written has differently, empty if nothing."""
+        """Return how the environment that wrote this checkpoint differs from the given one, empty if it does not."""
         there = self.meta["environment"]
         return ", ".join(
             f"{key} {there.get(key)} (here {here})" for key, here in environment.items() if there.get(key) != here
@@ -63,15 +63,15 @@ class Checkpoint:
 
 
 def save(directory: Path, step: int, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> str:
-    """Write a checkpoint durably, prune the old ones and return the new one's file name.
+    """Write a checkpoint durably, delete old ones, and return the name of the new file.
 
-    The same content has the same name, in whichever attempt it is written.
+    The same content gets the same name in every attempt.
 
     Raises:
-        CheckpointError: the file cannot be written.
+        CheckpointError: the file cannot be written, or an old one cannot be deleted.
     """
     buffer = io.BytesIO()
-    # The zip format has NumPy date each member 1980-01-01, so that the bytes follow from the content alone.
+    # NumPy dates each member of the zip file 1980-01-01, so the bytes depend on the content only.
     np.savez(buffer, **{META: np.array(json.dumps({"format": FORMAT, "step": step, **meta}))}, **arrays)
     content = buffer.getbuffer()
     path = directory / f"checkpoint-{step:08d}-{_hash(content)}.npz"
@@ -81,10 +81,10 @@ def save(directory: Path, step: int, arrays: Mapping[str, NDArray[Any]], meta: M
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        if path.is_dir():  # what is not a file was skipped at the start, and must not be in the way now
+        if path.is_dir():  # load_newest has skipped it; it must not block the new file
             path.rename(path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}"))
         draft.replace(path)
-        _sync_directory(directory)  # the rename itself has to reach the disk
+        _sync_directory(directory)  # the rename has to reach the disk, too
     except OSError as error:
         raise CheckpointError(f"cannot write checkpoint {path}: {error.strerror}") from error
     try:
@@ -95,13 +95,13 @@ def save(directory: Path, step: int, arrays: Mapping[str, NDArray[Any]], meta: M
 
 
 def load_newest(directory: Path) -> Checkpoint | None:
-    """Return the sound checkpoint with the highest step, or None where there is none.
+    """Return the undamaged checkpoint with the highest step, or None if there is none.
 
-    What is not sound is left where it is and reported on stdout, loudly if nothing else is there. Drafts of an
-    earlier attempt are removed.
+    Damaged files stay where they are and are reported on stdout, with a warning if no other is left. Drafts of
+    earlier attempts are deleted.
 
     Raises:
-        CheckpointError: the directory cannot be read, or the newest sound file is of another format.
+        CheckpointError: the directory cannot be used, or the newest undamaged file has another format.
     """
     try:
         named = sorted(_named(directory), reverse=True)
@@ -125,12 +125,12 @@ def load_newest(directory: Path) -> Checkpoint | None:
 
 
 def are_there(directory: Path) -> bool:
-    """Return whether a directory holds anything that is named like a checkpoint, sound or not."""
+    """Return whether a directory contains anything with the name of a checkpoint, damaged or not."""
     return any(_named(directory))
 
 
 class _UnsoundError(Exception):
-    """The file is not what its name says; the message says in what way."""
+    """A file does not match its name; the message says why."""
 
 
 def _read(path: Path, step: int) -> Checkpoint:
@@ -139,7 +139,7 @@ def _read(path: Path, step: int) -> Checkpoint:
     content = path.read_bytes()
     if _hash(content) not in path.name:
         raise _UnsoundError(f"its {len(content)} bytes do not have the SHA-256 in its name; it is damaged")
-    # These are the bytes that were hashed when they were written: what cannot be read now is not damaged.
+    # The hash is right, so the file is as it was written: if it cannot be read, it has another format.
     try:
         with np.load(io.BytesIO(content)) as file:
             arrays = dict(file)
@@ -176,10 +176,10 @@ def _named(directory: Path) -> Iterator[tuple[int, Path]]:
 
 
 def _prune(directory: Path, step: int) -> None:
-    """Keep the KEEP newest checkpoints up to this step, the one that was just saved.
+    """Delete the checkpoints up to a step, which was just saved, except the KEEP newest.
 
-    What claims to be newer was not sound at the start: it does not count, and goes once it has been passed. What
-    may not be read may be sound, and stays.
+    Files with a higher step were found damaged at the start. They do not count, and are deleted once the training
+    has passed their step. A file without permission to read may be undamaged, so it stays.
     """
     passed = sorted((pair for pair in _named(directory) if pair[0] <= step), reverse=True)
     for _, path in passed[KEEP:]:

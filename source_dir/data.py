@@ -1,6 +1,6 @@
-"""The channels of a training job: reading, checking and batching them. NumPy only.
+"""Read, check and batch the channels of a training job. Needs NumPy only.
 
-A channel is a directory with one or more .npz files, read in the order of their names, of the arrays
+A channel is a directory with one or more .npz files, which are read in the order of their names. Each contains
 
     images       uint8 [N, height, width, channels], 0 to 255
     labels       int64 [N], an index into class_names
@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 
-SHIFT = 4  # pixels by which a training photograph is moved at most, in either direction
+SHIFT = 4  # the most pixels by which augmentation moves a photograph, in each direction
 
 
 class InputError(Exception):
-    """Something that the user gave cannot be used; the message says what, where and what to do."""
+    """The user's input cannot be used; the message says what is wrong, where, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -37,24 +37,24 @@ class Channel:
 
 
 def load_channel(directory: Path) -> Channel:
-    """Read and check every .npz file of a channel directory.
+    """Read and check all .npz files of a channel's directory.
 
     Raises:
-        InputError: the directory or its files are missing, unreadable or not of the form above.
+        InputError: the directory or its files are missing, unreadable, or do not have the arrays above.
     """
     try:
         paths = sorted(path for path in directory.iterdir() if path.suffix == ".npz")
     except PermissionError:
-        raise InputError(f"channel {directory} may not be read: permit it to the user that runs this") from None
+        raise InputError(f"no permission to read channel {directory}: grant it to the user of this script") from None
     except OSError:
-        raise InputError(f"channel {directory} is not a directory: give one that holds .npz files") from None
+        raise InputError(f"channel {directory} is not a directory: give one that contains .npz files") from None
     if not paths:
-        raise InputError(f"channel {directory} holds no .npz file: put at least one there")
+        raise InputError(f"channel {directory} contains no .npz file: put at least one there")
     parts = [_load_file(path) for path in paths]
     for path, part in zip(paths[1:], parts[1:], strict=True):
         require_same_kind(str(paths[0]), parts[0], str(path), part)
     if len(parts) == 1:
-        return parts[0]  # not copied, for it may be large
+        return parts[0]  # without a copy: it may be large
     return Channel(
         np.concatenate([part.images for part in parts]),
         np.concatenate([part.labels for part in parts]),
@@ -66,22 +66,24 @@ def _load_file(path: Path) -> Channel:
     try:
         with path.open("rb") as file:
             if not zipfile.is_zipfile(file):
-                raise InputError(f"{path} is empty or no .npz file: write it again with numpy.savez")
+                raise InputError(f"{path} is empty or not an .npz file: write it again with numpy.savez")
             file.seek(0)
             arrays = np.load(file)
             if missing := {"images", "labels", "class_names"} - set(arrays):
-                raise InputError(f"{path} has no {' and no '.join(sorted(missing))}: write it again with them")
+                raise InputError(
+                    f"{path} has no {' and no '.join(sorted(missing))}: write it again with all three arrays"
+                )
             images, labels, names = arrays["images"], arrays["labels"], arrays["class_names"]
     except PermissionError:
-        raise InputError(f"{path} may not be read: permit it to the user that runs this") from None
-    # RuntimeError: one flipped bit can declare a file encrypted
+        raise InputError(f"no permission to read {path}: grant it to the user of this script") from None
+    # RuntimeError: a single flipped bit can mark a file as encrypted
     except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path} cannot be read ({error}): write it again with numpy.savez") from None
 
     if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape:
         raise InputError(f"{path}: images must be uint8 [N, height, width, channels], not {_form(images)}")
     if labels.dtype != np.int64 or labels.shape != images.shape[:1]:
-        raise InputError(f"{path}: labels must be int64 [{len(images)}], one an image, not {_form(labels)}")
+        raise InputError(f"{path}: labels must be int64 [{len(images)}], one per image, not {_form(labels)}")
     if names.dtype.kind != "U" or names.ndim != 1 or len(names) < 2 or len(set(names)) < len(names):
         raise InputError(f"{path}: class_names must be two or more different names, not {_form(names)}")
     if labels.min() < 0 or labels.max() >= len(names):
@@ -97,7 +99,7 @@ def _form(array: NDArray[np.generic]) -> str:
 
 
 def require_same_kind(first_name: str, first: Channel, second_name: str, second: Channel) -> None:
-    """Raise InputError unless both hold images of one shape and the same classes in the same order."""
+    """Raise InputError unless both have images of the same shape and the same classes in the same order."""
     shapes = first.images.shape[1:], second.images.shape[1:]
     if shapes[0] != shapes[1]:
         raise InputError(f"images are {shapes[0]} in {first_name} but {shapes[1]} in {second_name}")
@@ -108,7 +110,7 @@ def require_same_kind(first_name: str, first: Channel, second_name: str, second:
 
 
 def fingerprint(*channels: Channel) -> str:
-    """Return 16 digits of the SHA-256 of all records: a checkpoint belongs to the data it was trained on."""
+    """Return 16 digits of the SHA-256 of all records; checkpoints contain it, to be used with the same data only."""
     digest = hashlib.sha256()
     for channel in channels:
         digest.update(repr((channel.images.shape, channel.class_names)).encode())
@@ -120,10 +122,10 @@ def fingerprint(*channels: Channel) -> str:
 def training_batches(
     channel: Channel, batch_size: int, seed: int, epoch: int, skip: int
 ) -> Iterator[tuple[Images, Labels]]:
-    """Yield the batches of one epoch, shuffled, without the first `skip` ones; the last may be smaller.
+    """Yield the shuffled batches of one epoch, except the first `skip`; the last batch may be smaller.
 
-    Every call makes its own generator from the seed and the epoch: which images a batch holds, and how they
-    are augmented, does not depend on what was drawn before, so a resumed epoch goes on exactly.
+    Each call creates random generators from the seed and the epoch. The images of a batch and their augmentation do
+    not depend on earlier draws, so a resumed epoch continues exactly.
     """
     order = np.random.default_rng([seed, epoch]).permutation(len(channel.images))
     moves = np.random.default_rng([seed, epoch, 1]).integers(0, 2 * SHIFT + 1, (len(order), 2))
@@ -131,7 +133,7 @@ def training_batches(
     for start in range(skip * batch_size, len(order), batch_size):
         chosen = order[start : start + batch_size]
         images = channel.images[chosen]
-        if images.shape[-1] == 3:  # photographs only: a mirrored or moved 8x8 digit is another digit
+        if images.shape[-1] == 3:  # photographs only: a mirrored or moved 8x8 digit is no longer the same digit
             images = augment(images, moves[chosen], flips[chosen])
         yield images, channel.labels[chosen]
 
@@ -139,13 +141,13 @@ def training_batches(
 def augment(images: Images, moves: NDArray[np.int64], flips: NDArray[np.bool_]) -> Images:
     """Move and mirror images [N, H, W, C].
 
-    moves [N, 2] is where the crop begins in the image with a black margin of SHIFT pixels, row then column
-    (SHIFT leaves the image where it is); flips [N] tells which images are mirrored from left to right.
+    moves [N, 2] are the row and column where the crop begins in the image with a black margin of SHIFT pixels; SHIFT
+    does not move the image. flips [N] selects the images to mirror from left to right.
     """
     _, height, width, _ = images.shape
     padded = np.pad(images, ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)))
     result = np.empty_like(images)
-    # Image by image, and yet three times as fast as one gather over all pixels.
+    # One image at a time: three times as fast as one gather over all pixels.
     for place, image, (row, column), flip in zip(result, padded, moves.tolist(), flips.tolist(), strict=True):
         crop = image[row : row + height, column : column + width]
         place[:] = crop[:, ::-1] if flip else crop

@@ -1,16 +1,16 @@
-"""What this machine is, as far as it decides about the last bits of a result. Needs nothing but Python."""
+"""The properties of this machine that decide the last bits of a result. Needs Python only."""
 
 import os
 import platform
 from pathlib import Path
 
-# Which of them a processor has decides by which route, and so in what order, its sums are made.
+# The instructions of a processor decide which code computes its sums, and so in which order.
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_tile", "sve", "bf16")
 VARIABLES = ("TF_ENABLE_ONEDNN_OPTS", "ONEDNN_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE", "TF_NUM_INTRAOP_THREADS")
 
 
 def machine() -> dict[str, str]:
-    """Describe the processor, the cores that this process may use, and the variables that steer the arithmetic."""
+    """Describe the processor, the cores that this process may use, and the variables that change the arithmetic."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     features = _features()
     return {
@@ -22,17 +22,17 @@ def machine() -> dict[str, str]:
 
 
 def has_bfloat16() -> bool:
-    """Return whether the processor multiplies bfloat16 by itself: with AMX, AVX512_BF16 or Arm's BF16."""
+    """Return whether the processor has instructions for bfloat16: AMX, AVX512_BF16 or Arm's BF16."""
     return not _features().isdisjoint({"amx_bf16", "avx512_bf16", "bf16"})
 
 
 def _features() -> set[str]:
-    lines = _described("flags") + _described("Features")  # so called on x86 and on Arm
+    lines = _described("flags") + _described("Features")  # on x86 and on Arm
     return set(lines[0].split()) if lines else set()
 
 
 def _described(key: str) -> list[str]:
-    """Return what Linux says about the processor under a key, once for each core; elsewhere nothing."""
+    """Return the values of a key in Linux's description of the processor, one per core; elsewhere none."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []
     return [value.strip() for name, _, value in (line.partition(":") for line in lines) if name.strip() == key]

@@ -1,4 +1,4 @@
-"""The network, and everything that a training step changes. The only module that needs TensorFlow."""
+"""The network, the optimizer and the metrics. The only module that needs TensorFlow."""
 
 import hashlib
 import os
@@ -17,8 +17,8 @@ from metrics import Epoch
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only
 os.environ["KERAS_BACKEND"] = "tensorflow"
-# Keras imports these where they are installed, a third of its start-up time, for things not used here. None
-# tells it that they are not there, for as long as it starts.
+# Keras imports these packages if they are installed, which takes a third of its start-up time, for features that are
+# not used here. None in sys.modules makes such an import fail, so Keras starts without them.
 hidden = {"matplotlib", "pandas", "sklearn"} - sys.modules.keys()
 sys.modules |= dict.fromkeys(hidden)  # type: ignore[arg-type]
 
@@ -31,17 +31,17 @@ for name in hidden:
 SMALL = ((32, 32), (64,))  # filters of the convolutions, stage by stage; a stage halves height and width
 LARGE = ((32,), (64, 64), (128, 128), (256, 256))
 WARM_UP = 0.05  # of all steps
-EVALUATION_BATCH = 512  # images; without influence on the result but for the order of the additions
+EVALUATION_BATCH = 512  # images; changes the result only through the order of the additions
 
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
-    """Batch normalization of images [N, H, W, C] in TensorFlow's one operation, where Keras takes a dozen.
+    """Batch normalization of images [N, H, W, C] in one operation of TensorFlow, where Keras uses a dozen.
 
-    It computes in float32 whatever comes in. On two cores it saves a fifth of a training step.
+    It computes in float32 for any input. On two cores it saves a fifth of a training step.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Normalize by the batch in training, and by the moving averages otherwise."""
+        """Normalize with the statistics of the batch in training, and with the moving averages otherwise."""
         outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
             inputs,
             *(tf.cast(weight, tf.float32) for weight in (self.gamma, self.beta)),
@@ -58,9 +58,9 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[
 
 
 class FusedAdam(keras.optimizers.Adam):  # type: ignore[misc]
-    """Adam in TensorFlow's one operation for each variable, where Keras takes two dozen.
+    """Adam in one operation of TensorFlow per variable, where Keras uses two dozen.
 
-    The same formula. It saves a third of a second of every start: there is less to trace and to optimize.
+    The formula is the same. It saves a third of a second of every start, since TensorFlow traces and optimizes less.
     """
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
@@ -82,33 +82,33 @@ class FusedAdam(keras.optimizers.Adam):  # type: ignore[misc]
 
 
 def build_model(image_shape: tuple[int, ...], classes: int) -> Any:
-    """Build the network for images [N, *image_shape], pixel values 0 to 255 as they are in the file.
+    """Build the network for images [N, *image_shape] with the pixel values of the file, 0 to 255.
 
-    Scaling is part of the model, so that a client of the deployed model sends what it has. The input is
-    float32, since JSON knows only numbers: TensorFlow Serving refuses 3.0 where a model wants an integer.
-    The output is float32 [N, classes], probabilities that add up to 1. Images of 16x16 pixels and more get
-    the larger network (1.17 million parameters), smaller ones the small one (29 thousand).
+    The model scales the pixels itself, so clients of the deployed model send them as they are. The input is float32
+    because TensorFlow Serving refuses 3.0 for an integer input, and JSON does not distinguish 3.0 from 3. The output
+    is float32 [N, classes], probabilities that add up to 1. Images of at least 16x16 pixels get the larger network
+    (1.17 million parameters), smaller ones the small network (29 thousand).
 
-    The larger one is of the kind that needs 24 epochs for a test accuracy of 0.94 on CIFAR-10 when it is twice
-    as wide: a chain of 3x3 convolutions with batch normalization, on images moved and mirrored at random
-    (https://johanwind.github.io/2022/12/28/cifar_94.html, the mean of 40 runs, SGD, batches of 512). At
-    800 images/s an hour is 64 epochs, with which 0.80 should be well within reach; it was not run here.
+    The larger one is a chain of 3x3 convolutions with batch normalization, trained on images that are moved and
+    mirrored at random. A network of this kind, twice as wide, reaches a test accuracy of 0.94 on CIFAR-10 in 24
+    epochs (https://johanwind.github.io/2022/12/28/cifar_94.html, the mean of 40 runs, SGD, batches of 512). At 800
+    images/s an hour is 64 epochs, which should be enough for more than 0.80; this was not measured.
     """
     stages = LARGE if min(image_shape[:2]) >= 16 else SMALL
-    # Names are given here and not counted up by Keras: checkpoints know the variables by them.
+    # Explicit names, because checkpoints identify the variables by them and Keras would number them.
     images = x = keras.Input(image_shape, name="images")
     x = keras.layers.Rescaling(1 / 255, name="rescale")(x)
     for stage, filters in enumerate(stages, start=1):
         for place, count in enumerate(filters, start=1):
             name = f"{stage}_{place}"
             x = keras.layers.Conv2D(count, 3, padding="same", use_bias=False, name=f"conv{name}")(x)
-            # With 0.99, Keras's own momentum, evaluation is no good for the first hundreds of steps.
+            # With Keras's default momentum, 0.99, evaluation is useless for the first hundreds of steps.
             x = FusedBatchNormalization(momentum=0.9, name=f"norm{name}")(x)
             x = keras.layers.Activation("relu", name=f"relu{name}")(x)
         x = keras.layers.MaxPooling2D(padding="same", name=f"pool{stage}")(x)
     x = keras.layers.GlobalAveragePooling2D(name="average")(x)
     x = keras.layers.Dropout(0.3, name="dropout")(x)
-    # float32 whatever the rest computes in: eight bits of precision are not enough for a sum of 1.
+    # Always float32: the eight bits of precision of bfloat16 are not enough for a sum of 1.
     x = keras.layers.Dense(classes, activation="softmax", name="probabilities", dtype="float32")(x)
     return keras.Model(images, x, name="classifier")
 
@@ -116,8 +116,8 @@ def build_model(image_shape: tuple[int, ...], classes: int) -> Any:
 class Trainer:
     """A model, its optimizer and its metrics.
 
-    Plain tf.functions and not Model.fit: between any two steps the caller can save all there is, the
-    metrics of a half-finished epoch included, and later go on from there.
+    It uses plain tf.functions instead of Model.fit, so that the caller can save the whole state between any two steps,
+    including the metrics of an unfinished epoch, and later continue from there.
     """
 
     def __init__(
@@ -129,12 +129,12 @@ class Trainer:
         cosine_steps: int = 0,
         precision: str = "float32",
     ) -> None:
-        """Set up for images [N, *image_shape]; the seed decides the first weights and the dropout.
+        """Create a model for images [N, *image_shape]; the seed decides the initial weights and the dropout.
 
-        cosine_steps: how many steps the learning rate takes up to its value and down to 0; 0 keeps it constant.
-        precision: "float32", or "bfloat16" to compute in it; the variables are float32 in any case.
+        cosine_steps: the steps in which the learning rate rises to its value and falls to 0; 0 keeps it constant.
+        precision: "float32" or "bfloat16", in which the network computes; variables are always float32.
         """
-        keras.utils.clear_session()  # names that Keras counts up start again: checkpoints hold them
+        keras.utils.clear_session()  # resets the numbers in names, which checkpoints contain
         keras.utils.set_random_seed(seed)
         tf.config.experimental.enable_op_determinism()
         keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else precision)
@@ -144,7 +144,7 @@ class Trainer:
         self.optimizer.build(self.model.trainable_variables)
         self.loss = keras.metrics.Mean(name="loss")
         self.accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
-        # Dropout's random state is one of the model's variables, the count of steps one of the optimizer's.
+        # The random state of dropout is a variable of the model, the number of steps one of the optimizer.
         owners = {
             "model": self.model,
             "optimizer": self.optimizer,
@@ -152,11 +152,11 @@ class Trainer:
             "accuracy": self.accuracy,
         }
         self.variables = {f"{key}/{v.path}": v for key, owner in owners.items() for v in owner.variables}
-        self._best: Arrays = {}  # the model's variables of the best epoch so far, by "best/..."
+        self._best: Arrays = {}  # the variables of the model after the best epoch so far, by "best/..."
 
-        # One trace for all batch sizes: the last batch of an epoch is smaller.
+        # One trace for all batch sizes, since the last batch of an epoch is smaller.
         batch = [tf.TensorSpec([None, *image_shape], tf.uint8), tf.TensorSpec([None], tf.int64)]
-        # Nothing in them branches on a tensor, so there is no need to rewrite their Python (autograph).
+        # autograph is not needed: no Python in these functions branches on a tensor.
         self._train = tf.function(self._train_step, input_signature=batch, autograph=False)
         self._evaluate = tf.function(self._evaluate_step, input_signature=batch, autograph=False)
 
@@ -177,11 +177,11 @@ class Trainer:
 
     @property
     def step(self) -> int:
-        """How many steps have been trained, those before an interruption included."""
+        """The number of steps trained so far, including those before an interruption."""
         return int(self.optimizer.iterations.numpy())
 
     def train(self, images: Images, labels: Labels) -> None:
-        """Do one optimizer step on a batch, and count it in the metrics."""
+        """Train one step on a batch, and update the metrics."""
         self._train(images, labels)
 
     def evaluate(self, channel: Channel) -> tuple[float, float]:
@@ -199,20 +199,20 @@ class Trainer:
         return result
 
     def keep_best(self) -> None:
-        """Keep the weights of this moment as the best so far; arrays() has them from now on."""
+        """Remember the current weights as the best so far; from now on `arrays` contains them."""
         self._best = {f"best/{variable.path}": variable.numpy() for variable in self.model.variables}
 
     def use_best(self) -> None:
-        """Put the weights that were kept as the best into the model."""
+        """Set the model's weights to those that `keep_best` remembered."""
         for variable in self.model.variables:
             variable.assign(self._best[f"best/{variable.path}"])
 
     def arrays(self) -> Arrays:
-        """Return the values of all variables by name, and the best weights if any were kept."""
+        """Return the values of all variables by name, and the best weights if there are any."""
         return {name: variable.numpy() for name, variable in self.variables.items()} | self._best
 
     def restore(self, saved: Checkpoint) -> None:
-        """Set all variables; raise CheckpointError unless the checkpoint has the same ones."""
+        """Set all variables; raise CheckpointError if the checkpoint has others."""
         best = {name: array for name, array in saved.arrays.items() if name.startswith("best/")}
         here = _forms({name: variable.numpy() for name, variable in self.variables.items()})
         there = _forms({name: array for name, array in saved.arrays.items() if name not in best})
@@ -227,9 +227,9 @@ class Trainer:
         self._best = best
 
     def weights_sha256(self) -> str:
-        """Return a hash of all of the model's variables, in the order of their names.
+        """Return a hash of all variables of the model, in the order of their names.
 
-        Dropout's random state is one of them: two runs that agree also drew the same random numbers.
+        The random state of dropout is one of them: runs with equal hashes have drawn the same random numbers.
         """
         digest = hashlib.sha256()
         for variable in sorted(self.model.variables, key=lambda variable: variable.path):
@@ -239,9 +239,9 @@ class Trainer:
         return digest.hexdigest()
 
     def export(self, directory: Path) -> None:
-        """Write the model to a directory, replacing what an earlier attempt has left there.
+        """Write the model to a directory as a SavedModel; replace what an earlier attempt wrote there.
 
-        A SavedModel with the signature serving_default: "images" in, "output_0" out, any number of images.
+        The signature serving_default takes "images", any number of them, and returns "output_0".
         """
         draft = directory.with_name(directory.name + ".partial")
         for stale in (draft, directory):
@@ -252,9 +252,9 @@ class Trainer:
 
 
 def _cosine(peak: float, steps: int) -> Any:
-    """Return a learning rate that goes from 0 up to its peak in WARM_UP of the steps, and down to 0 in the rest.
+    """Return a learning rate that rises from 0 to its peak in WARM_UP of the steps, and falls to 0 in the rest.
 
-    A function of the optimizer's step alone: there is no state of it to be saved.
+    It depends on the optimizer's step only, so checkpoints need no state of it.
     """
     warm_up = int(WARM_UP * steps)
     return keras.optimizers.schedules.CosineDecay(
@@ -263,9 +263,9 @@ def _cosine(peak: float, steps: int) -> Any:
 
 
 def write_events(directory: Path, history: list[Epoch]) -> None:
-    """Write all epochs for TensorBoard, replacing what an earlier attempt has left there.
+    """Write the metrics of all epochs for TensorBoard; replace what an earlier attempt wrote.
 
-    All at once and from the history, so that after any interruption each epoch is there, and only once.
+    They come from the history, all at once, so that every epoch is there exactly once after any interruption.
     """
     if directory.exists():
         shutil.rmtree(directory)
@@ -285,5 +285,5 @@ def _forms(arrays: Arrays) -> dict[str, str]:
 
 
 def environment() -> dict[str, str]:
-    """Return what has to be the same for a resumed run to end with exactly the same weights."""
+    """Return what has to be equal for a resumed run to end with exactly the same weights."""
     return {**machine(), "tensorflow": tf.__version__, "keras": keras.__version__, "numpy": np.__version__}

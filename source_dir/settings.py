@@ -1,4 +1,4 @@
-"""The settings of train.py: options, hyperparameters and environment variables, read and checked."""
+"""Read and check the settings of train.py: options, hyperparameters and environment variables."""
 
 import argparse
 import json
@@ -15,38 +15,38 @@ DIRECTORIES = {
     "output_data_dir": "SM_OUTPUT_DATA_DIR",
 }
 WHOLE_NUMBERS = {  # default, lowest and highest possible value, help
-    "epochs": (20, 1, 10**6, "how often to go through the training images"),
+    "epochs": (20, 1, 10**6, "passes over the training images"),
     "batch_size": (64, 1, 10**6, "images per step"),
-    "seed": (0, 0, 2**32 - 1, "decides the first weights, the order of the images and the dropout"),
+    "seed": (0, 0, 2**32 - 1, "decides the initial weights, the order of the images and the dropout"),
     "patience": (
         0,
         0,
         10**6,
-        "stop when the validation loss has not been lower for so many epochs, and export the best weights; 0: never",
+        "stop after N epochs without a lower validation loss, and export the best weights; 0: never",
     ),
     "checkpoint_every": (
         0,
         0,
         10**6,
-        "steps between two checkpoints, and one at the end of each epoch; 0: go by --checkpoint-seconds",
+        "save every N steps and after each epoch; 0: save by --checkpoint-seconds",
     ),
 }
 POSITIVE_NUMBERS = {  # default, help
     "learning_rate": (0.002, "of the Adam optimizer"),
-    "checkpoint_seconds": (8.0, "seconds between two checkpoints: about what an interruption costs at most"),
+    "checkpoint_seconds": (8.0, "seconds between two checkpoints, about the most that an interruption costs"),
 }
 CHOICES = {  # the default first, help
     "schedule": (
         ("constant", "cosine"),
-        "of the learning rate; cosine: up to it in the first 5 %% of the steps, then down to 0",
+        "of the learning rate; cosine: rise in the first 5 %% of the steps, then fall to 0",
     ),
     "precision": (
         ("float32", "bfloat16"),
-        "in which the network computes; its variables are float32 in any case",
+        "in which the network computes; its variables are always float32",
     ),
 }
-# A switch takes a value too, since SageMaker hyperparameters do: --tensorboard=true
-SWITCHES = {"tensorboard": "write the metrics of all epochs to OUTPUT_DATA_DIR/tensorboard as well"}
+# A switch also accepts a value, because SageMaker hyperparameters have one: --tensorboard=true
+SWITCHES = {"tensorboard": "also write the metrics of all epochs to OUTPUT_DATA_DIR/tensorboard"}
 
 
 class Settings(argparse.Namespace):
@@ -70,10 +70,10 @@ class Settings(argparse.Namespace):
 
 
 def parse_settings(arguments: list[str], environment: Mapping[str, str], description: str | None = None) -> Settings:
-    """Read the settings: options win over SM_HPS, and SM_HPS over the other variables.
+    """Read the settings. Options take precedence over SM_HPS, and SM_HPS over the other variables.
 
     Raises:
-        InputError: a setting is unknown, impossible or missing.
+        InputError: a setting is unknown, invalid or missing.
     """
     parser = _parser(description)
     settings = Settings()
@@ -81,7 +81,7 @@ def parse_settings(arguments: list[str], environment: Mapping[str, str], descrip
         parser.parse_args(_options(environment.get("SM_HPS") or "{}"), settings)
     except InputError as error:
         raise InputError(f"SM_HPS: {error}") from None
-    # The driver of the SageMaker SDK makes an option of a hyperparameter's name as it is: --batch_size.
+    # The driver of the SageMaker SDK does not change the names of hyperparameters: --batch_size.
     parser.parse_args([_option(word) if word.startswith("--") else word for word in arguments], settings)
     for name, variable in DIRECTORIES.items():
         if getattr(settings, name) is None:
@@ -99,8 +99,14 @@ def _parser(description: str | None) -> "_Parser":
 
     for name, variable in DIRECTORIES.items():
         parser.add_argument(_option(name), type=_directory, metavar="DIR", help=f"default: ${variable}")
-    # SageMaker has no variable for this one; the path is where it keeps checkpoints unless told otherwise.
-    add("checkpoint_dir", "where to save and find them", type=_directory, metavar="DIR", default="/opt/ml/checkpoints")
+    # SageMaker has no variable for this directory; the path is its default.
+    add(
+        "checkpoint_dir",
+        "the directory of the checkpoints",
+        type=_directory,
+        metavar="DIR",
+        default="/opt/ml/checkpoints",
+    )
     for name, (default, low, high, text) in WHOLE_NUMBERS.items():
         add(name, text, type=_whole_number(low, high), metavar="N", default=default)
     for name, (number, text) in POSITIVE_NUMBERS.items():
@@ -114,7 +120,7 @@ def _parser(description: str | None) -> "_Parser":
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message} (--help lists what is possible)")
+        raise InputError(f"{message} (see --help)")
 
 
 def _option(text: str) -> str:
@@ -123,7 +129,7 @@ def _option(text: str) -> str:
 
 
 def _options(text: str) -> list[str]:
-    """Turn a JSON object into options. A number may be in quotes: SageMaker sends strings only."""
+    """Convert a JSON object to options. Numbers may be in quotes, since SageMaker sends strings only."""
     try:
         values = json.loads(text)
     except ValueError as error:
@@ -152,7 +158,7 @@ def _whole_number(low: int, high: int) -> Callable[[str], int]:
 
 def _positive_number(text: str) -> float:
     number = _number(text)
-    if not 1e-30 < number < 1e30:  # what the float32 of the optimizer can hold; not true of nan either
+    if not 1e-30 < number < 1e30:  # fits into the float32 of the optimizer, and is not nan
         raise argparse.ArgumentTypeError(f"{text} is not a finite number above 0")
     return number
 

@@ -1,11 +1,11 @@
-"""Train an image classifier that can be interrupted at any moment and still ends with the same weights.
+"""Train an image classifier that ends with the same weights, whenever and however often it is interrupted.
 
     python source_dir/train.py --train data/train --validation data/validation --model-dir out/model \
         --output-data-dir out/data --checkpoint-dir out/checkpoints --epochs 20
 
-Kill its process and run the same line again: it goes on from the newest checkpoint, and its last line,
-final_weights_sha256=..., is that of a run which was never interrupted. In a SageMaker training job the
-directories have their defaults, and hyperparameters arrive as options, in SM_HPS, or both.
+Kill the process and run the same command again: the training resumes from the newest checkpoint, and its last line,
+final_weights_sha256=..., is the same as without an interruption. In a SageMaker training job the directories have
+defaults, and hyperparameters arrive as options, in SM_HPS, or both.
 """
 
 import json
@@ -27,17 +27,17 @@ from metrics import Epoch, best_epoch, epoch_line
 from settings import Settings, parse_settings
 
 if TYPE_CHECKING:
-    from model import Trainer  # at run time it waits until everything else has been checked
+    from model import Trainer  # at run time, run() imports it after all checks
 
-EXIT_SIGTERM = 128 + signal.SIGTERM  # 143, a shell's status of a process that SIGTERM has ended
+EXIT_SIGTERM = 128 + signal.SIGTERM  # 143, the status of a shell for a process that SIGTERM has ended
 
-# A signal handler runs between any two lines, so this one only takes a note.
+# A signal handler can run between any two lines, so it only appends to this list.
 signals_received: list[int] = []
 
 
 def main() -> int:
     """Run one attempt of a training job and return its exit status."""
-    # Without a handler, the first process of a container never hears of SIGTERM.
+    # Linux does not deliver SIGTERM to the first process of a container unless it has a handler.
     signal.signal(signal.SIGTERM, lambda number, frame: signals_received.append(number))
     try:
         return run(parse_settings(sys.argv[1:], os.environ, __doc__))
@@ -46,7 +46,7 @@ def main() -> int:
 
 
 def run(settings: Settings) -> int:
-    """Check everything, resume, fit, export."""
+    """Check the input, resume, train, export."""
     train, validation = load_channel(settings.train), load_channel(settings.validation)
     require_same_kind(str(settings.train), train, str(settings.validation), validation)
     for directory in (settings.model_dir, settings.output_data_dir, settings.checkpoint_dir):
@@ -56,7 +56,7 @@ def run(settings: Settings) -> int:
     if saved:
         saved.require_identity(identity)
 
-    import model  # only now: TensorFlow takes seconds to start
+    import model  # not above: importing TensorFlow takes seconds, and errors in the input should show at once
 
     trainer = model.Trainer(
         train.images.shape[1:],
@@ -67,7 +67,7 @@ def run(settings: Settings) -> int:
         precision=settings.precision,
     )
     if settings.precision == "bfloat16" and not has_bfloat16():
-        say("warning: this processor has no instructions for bfloat16: float32 is quicker here")
+        say("warning: this processor has no instructions for bfloat16: float32 is faster here")
     here = model.environment()
     history: list[Epoch] = []
     if saved:
@@ -78,20 +78,20 @@ def run(settings: Settings) -> int:
         if changes := saved.changes(here):
             say(f"warning: the weights may differ in the last bits, {saved.name} has {changes}")
         if epoch > max(len(history), settings.epochs):
-            # Half an epoch has no record, and its weights were never validated.
-            say(f"epoch {epoch} was begun: it is finished, though {settings.epochs} were asked for")
+            # An unfinished epoch has no record, and its weights have not been validated.
+            say(f"epoch {epoch} has begun, so it is finished, although --epochs is {settings.epochs}")
             settings.epochs = epoch
     else:
         found = "usable checkpoint" if checkpoint.are_there(settings.checkpoint_dir) else "checkpoint found"
         say(f"no {found}, starting at step 0")
 
     if is_finished(history, settings):
-        say(f"nothing left to train: {len(history)} epochs are done, {settings.epochs} were asked for")
+        say(f"nothing left to train: {len(history)} epochs are done, --epochs is {settings.epochs}")
     fit(trainer, settings, train, validation, history, {"identity": identity, "environment": here})
     if not is_finished(history, settings):
-        say(f"SIGTERM received: stopped after step {trainer.step}, all is saved; exiting with {EXIT_SIGTERM}")
+        say(f"SIGTERM received: stopped after step {trainer.step}, everything is saved; exiting with {EXIT_SIGTERM}")
         return EXIT_SIGTERM
-    # From here on SIGTERM is let pass: to finish takes a second, to come back here a whole attempt.
+    # From here on SIGTERM is ignored: the rest takes a second, another attempt would take much longer.
     if settings.patience:
         trainer.use_best()
         say(f"best epoch of {len(history)}: {best_epoch(history)['epoch']}; its weights are the final ones")
@@ -102,17 +102,17 @@ def run(settings: Settings) -> int:
         trainer.export(settings.model_dir / "1")
     except OSError as error:
         raise InputError(
-            f"cannot write {error.filename2 or error.filename}: {error.strerror}; all is in the checkpoint, "
-            "so mend that and run the same line again"
+            f"cannot write {error.filename2 or error.filename}: {error.strerror}; correct this and run the same "
+            "command again, the trained weights are in the checkpoint"
         ) from error
     say(f"final_weights_sha256={trainer.weights_sha256()}")
     return 0
 
 
 def identity_of(settings: Settings, train: Channel, validation: Channel) -> dict[str, Any]:
-    """Return what has to be the same for a checkpoint to be continued.
+    """Return the settings that must not change between the attempts of a training.
 
-    Not --epochs, for more of them may be added, unless the schedule is stretched over all of them.
+    --epochs is not among them, because a training may continue for more epochs; with a cosine schedule it is.
     """
     return {
         "seed": settings.seed,
@@ -120,7 +120,7 @@ def identity_of(settings: Settings, train: Channel, validation: Channel) -> dict
         "learning rate": settings.learning_rate,
         "schedule": f"cosine over {settings.epochs} epochs" if settings.schedule == "cosine" else "constant",
         "precision": settings.precision,
-        "early stopping": "on" if settings.patience else "off",  # without it, no best weights are kept
+        "early stopping": "on" if settings.patience else "off",  # only with it do checkpoints contain the best weights
         "data": fingerprint(train, validation),
     }
 
@@ -133,15 +133,15 @@ def fit(
     history: list[Epoch],
     meta: Mapping[str, Any],
 ) -> None:
-    """Train up to the last epoch, or to the next step after SIGTERM, and append to the history.
+    """Train to the last epoch, or after SIGTERM to the end of the current step, and append to the history.
 
-    All that was done is in a checkpoint then. There is one checkpoint at most for a step: after the last
-    step of an epoch it is written when the validation is done, together with the epoch's record. A run that
-    is killed in between repeats the steps since the checkpoint before, and comes to the same numbers. The
-    line is printed first, so that the log may show an epoch twice but never lacks one.
+    On return everything is in a checkpoint. A step has at most one checkpoint: that of the last step of an epoch is
+    written after the validation, together with the record of the epoch. A run that is killed in between repeats the
+    steps since the checkpoint before, and gets the same numbers. The line of an epoch is printed before its checkpoint
+    is written, so the log may show an epoch twice but never lacks one.
     """
     saved_step, saved_at = trainer.step, time.monotonic()
-    validation_seconds = math.inf  # not known yet
+    validation_seconds = math.inf  # unknown before the first validation
 
     def save() -> None:
         nonlocal saved_step, saved_at
@@ -161,7 +161,7 @@ def fit(
         done = trainer.step - len(history) * steps_per_epoch(settings, train)
         for images, labels in training_batches(train, settings.batch_size, settings.seed, epoch, skip=done):
             trainer.train(images, labels)
-            # The validation is a long time without a checkpoint: rather one too early than one too late.
+            # No checkpoint can be written during the validation, so save before it if one would become due.
             ahead = validation_seconds if trainer.step == last - 1 else 0.0
             if trainer.step < last and (signals_received or is_due(ahead)):
                 save()
@@ -174,8 +174,8 @@ def fit(
         validation_seconds = time.monotonic() - trained
         if not math.isfinite(loss + val_loss):
             raise InputError(
-                f"the training diverged in epoch {epoch} (loss {loss}, validation loss {val_loss}): "
-                f"choose a --learning-rate below {settings.learning_rate} and an empty --checkpoint-dir"
+                f"the training diverged in epoch {epoch} (loss {loss}, validation loss {val_loss}): choose a "
+                f"--learning-rate below {settings.learning_rate} and an empty --checkpoint-dir"
             )
         row = Epoch(epoch=epoch, step=last, loss=loss, accuracy=accuracy, val_loss=val_loss, val_accuracy=val_accuracy)
         history.append(row)
@@ -189,28 +189,28 @@ def fit(
 
 
 def is_finished(history: list[Epoch], settings: Settings) -> bool:
-    """Return whether all epochs are done, or --patience of them without a lower validation loss.
+    """Return whether all epochs are done, or the last --patience of them did not lower the validation loss.
 
-    It follows from the history alone, which is in every checkpoint.
+    This depends on the history only, which every checkpoint contains.
     """
     since_best = len(history) - best_epoch(history)["epoch"] if history else 0
     return len(history) >= settings.epochs or 0 < settings.patience <= since_best
 
 
 def steps_per_epoch(settings: Settings, train: Channel) -> int:
-    """Return the number of batches of an epoch, the last and smaller one included."""
+    """Return the number of batches of an epoch, including the last, smaller one."""
     return math.ceil(len(train.images) / settings.batch_size)
 
 
 def write_history(path: Path, history: list[Epoch]) -> None:
-    """Write all epochs, those of earlier attempts included; the file is whole or not there."""
+    """Write the records of all epochs, including those of earlier attempts, atomically."""
     draft = path.with_name(path.name + checkpoint.TEMPORARY)
     draft.write_text(json.dumps(history, indent=2) + "\n")
     draft.replace(path)
 
 
 def make_writable(directory: Path) -> None:
-    """Make the directory if it is not there; raise InputError if nothing can be written to it."""
+    """Create a directory if it does not exist; raise InputError if files cannot be written to it."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory, suffix=checkpoint.TEMPORARY):
@@ -220,12 +220,12 @@ def make_writable(directory: Path) -> None:
 
 
 def say(line: str) -> None:
-    """Print a line at once: the log of a job is followed while it runs."""
+    """Print a line without buffering, so that it shows in the log of a job while it runs."""
     print(line, flush=True)
 
 
 def fail(message: str) -> int:
-    """Report the one line that says what is wrong, to SageMaker as the job's FailureReason too."""
+    """Report an error in one line on stderr, and to SageMaker as the FailureReason of the job; return 1."""
     print(f"train.py: error: {message}", file=sys.stderr, flush=True)
     failure = Path(os.environ.get("SM_OUTPUT_FAILURE") or "/opt/ml/output/failure")
     if failure.parent.is_dir():

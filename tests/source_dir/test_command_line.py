@@ -23,7 +23,7 @@ def without_tensorflow(tmp_path: Path) -> dict[str, str]:
         ({"epochs": 0}, "--epochs: 0 is not a whole number"),
         ({"train": "/nowhere"}, "channel /nowhere is not a directory"),
         ({"validation": "{root}/photographs"}, "images are (8, 8, 1) in "),
-        ({"train": "{root}/damaged"}, "/damaged/a.npz is empty or no .npz file"),
+        ({"train": "{root}/damaged"}, "/damaged/a.npz is empty or not an .npz file"),
         ({"checkpoint-dir": "/proc/nowhere"}, "cannot write to /proc/nowhere ("),
         ({"model-dir": "{root}/train/a.npz/model"}, "cannot write to "),
     ],

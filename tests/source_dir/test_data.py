@@ -64,7 +64,7 @@ def test_a_malformed_file_is_named_with_its_fault(tmp_path: Path, change: dict[s
 @pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"PK\x03\x04" + bytes(100)], ids=["empty", "npy", "zip"])
 def test_a_file_that_is_no_npz_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "bad.npz").write_bytes(content)
-    with pytest.raises(InputError, match="bad.npz is empty or no .npz file"):
+    with pytest.raises(InputError, match="bad.npz is empty or not an .npz file"):
         load_channel(tmp_path)
 
 
@@ -86,7 +86,7 @@ def test_a_damaged_file_never_ends_in_a_traceback(tmp_path: Path) -> None:
 def test_a_missing_or_empty_channel_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nowhere is not a directory"):
         load_channel(tmp_path / "nowhere")
-    with pytest.raises(InputError, match=f"{tmp_path.name} holds no .npz file"):
+    with pytest.raises(InputError, match=f"{tmp_path.name} contains no .npz file"):
         load_channel(tmp_path)
 
 
@@ -100,7 +100,7 @@ def test_a_channel_that_may_not_be_read_is_named_and_not_to_be_written_again(
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
     monkeypatch.setattr(Path, function, refuse)
-    with pytest.raises(InputError, match=r"may not be read: permit it to the user that runs this$"):
+    with pytest.raises(InputError, match=r"no permission to read .*: grant it to the user of this script$"):
         load_channel(tmp_path)
 
 

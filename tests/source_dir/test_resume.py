@@ -13,7 +13,7 @@ from machine import has_bfloat16
 from metrics import METRIC_DEFINITIONS
 from tests.support.training import options, run, run_signalled, write_channels
 
-SLOW = "warning: this processor has no instructions for bfloat16: float32 is quicker here"
+SLOW = "warning: this processor has no instructions for bfloat16: float32 is faster here"
 Ended = subprocess.CompletedProcess[str]
 
 
@@ -149,7 +149,7 @@ def test_sigterm_saves_and_exits_with_143(interrupted: Run) -> None:
     stopped = interrupted.attempts[2]
     assert (stopped.returncode, stopped.stderr) == (143, "")
     last = stopped.stdout.splitlines()[-1]
-    assert last == "SIGTERM received: stopped after step 6, all is saved; exiting with 143"
+    assert last == "SIGTERM received: stopped after step 6, everything is saved; exiting with 143"
 
 
 @pytest.mark.parametrize("variant", ["plain"], indirect=True)

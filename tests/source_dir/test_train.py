@@ -174,7 +174,7 @@ def test_sigterm_at_any_moment_saves_and_asks_to_be_resumed(
             status = attempt(monkeypatch, tmp_path, f"out{moment}")
         trained = moments[: moment + 1].count("before train")  # the step in which it came is the last one
         assert status == (143 if trained < 24 else 0), moments[moment]  # all is trained: let it finish
-        line = f"SIGTERM received: stopped after step {trained}, all is saved; exiting with 143\n"
+        line = f"SIGTERM received: stopped after step {trained}, everything is saved; exiting with 143\n"
         assert (line in capsys.readouterr().out) == (status == 143)
         stopped += status == 143
         train.signals_received.clear()
@@ -222,7 +222,7 @@ def test_no_more_epochs_than_were_done_goes_straight_to_the_export(
     (tmp_path / "out" / "data" / "history.json").unlink()
     assert attempt(monkeypatch, tmp_path, epochs=epochs) == 0
     resumed, nothing_left, final = capsys.readouterr().out.splitlines()
-    assert nothing_left == f"nothing left to train: 4 epochs are done, {epochs} were asked for"
+    assert nothing_left == f"nothing left to train: 4 epochs are done, --epochs is {epochs}"
     assert (results(tmp_path / "out"), final) == (expected, weights)
 
 
@@ -260,7 +260,7 @@ def test_an_epoch_that_was_begun_is_finished_whatever_was_asked_for(
     stop_after(monkeypatch, 15, tmp_path, "out", epochs=4)
     capsys.readouterr()
     assert attempt(monkeypatch, tmp_path, epochs=epochs) == 0
-    line = f"epoch 3 was begun: it is finished, though {epochs} were asked for"
+    line = f"epoch 3 has begun, so it is finished, although --epochs is {epochs}"
     assert (line in capsys.readouterr().out) == (epochs < 3)
     assert results(tmp_path / "out")[0] == results(tmp_path / "whole")[0]
     assert results(tmp_path / "out")[1][-1] == results(tmp_path / "whole")[1][-1]
@@ -407,7 +407,7 @@ def test_what_is_in_the_way_of_a_result_is_one_clear_line(
     assert attempt(monkeypatch, tmp_path) == 1
     named = "/".join(in_the_way.split("/")[:2])
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"cannot write {tmp_path / 'out' / named}: {reason}; all is in the checkpoint" in line
+    assert f"cannot write {tmp_path / 'out' / named}: {reason}; correct this and run the same command again, " in line
     path.unlink()
     if path.parent.name == "history.json":
         path.parent.rmdir()
@@ -418,7 +418,7 @@ def test_what_is_in_the_way_of_a_result_is_one_clear_line(
 def test_bfloat16_without_instructions_for_it_is_one_warning(
     fake: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    warning = "warning: this processor has no instructions for bfloat16: float32 is quicker here\n"
+    warning = "warning: this processor has no instructions for bfloat16: float32 is faster here\n"
     for has, precision, shown in [(True, "bfloat16", 0), (False, "float32", 0), (False, "bfloat16", 1)]:
         monkeypatch.setattr(train, "has_bfloat16", lambda has=has: has)
         attempt(monkeypatch, tmp_path, f"{has} {precision}", precision=precision)
