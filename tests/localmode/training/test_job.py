@@ -1,102 +1,16 @@
-"""The state machine of a training job, with a clock that the test turns and instances that only take notes."""
+"""The state machine of a training job, with a clock that the test sets and instances that only record commands."""
 
 import json
-from typing import Any
 
 import pytest
 
-from localmode.training.job import MAX_FAILURE_REASON, TrainingJob
+from localmode.training.job import MAX_FAILURE_REASON
 from localmode.training.record import Record
-from localmode.training.spot import billable_seconds, training_seconds
+from localmode.training.spot import training_seconds
+from tests.support.training_job import Life, limits
 
 UNINTERRUPTED = ["Starting", "Downloading", "Training", "Uploading", "Completed"]
 BEGUN = ["Starting", "Downloading", "Training"]
-
-
-class Life:
-    """A job, its clock, its capacity, and the orders that its instances got."""
-
-    def __init__(self, spot: bool = True, started: bool = True, **request: Any) -> None:
-        self.now = 1000.0
-        self.capacity = True
-        self.orders: list[tuple[str, int]] = []
-        self.saved: list[str] = []
-        request = {"EnableManagedSpotTraining": spot, **request}
-        self.job = self.revive(Record.new("job", "arn:job", request, created=self.now))
-        if started:
-            self.job.start()
-
-    def revive(self, record: Record) -> TrainingJob:
-        def save(record: Record) -> None:
-            self.saved.append(json.dumps(record.to_json()))
-
-        return TrainingJob(record, lambda: self.now, self, save, lambda: self.capacity)
-
-    # Instances
-
-    runner = "none"
-
-    def close(self) -> None:
-        pass
-
-    def launch(self, job: TrainingJob, attempt: int) -> None:
-        self.orders.append(("launch", attempt))
-
-    def terminate(self, job: TrainingJob, attempt: int) -> None:
-        self.orders.append(("terminate", attempt))
-
-    def reclaim(self, job: TrainingJob, attempt: int) -> None:
-        self.orders.append(("reclaim", attempt))
-
-    # What happens
-
-    @property
-    def attempt(self) -> int:
-        return len(self.job.record.attempts)
-
-    def wait(self, seconds: float) -> "Life":
-        self.now += seconds
-        self.job.tick()
-        return self
-
-    def download(self, seconds: float = 10) -> "Life":
-        self.job.on_downloading(self.attempt)
-        return self.wait(seconds)
-
-    def train(self, seconds: float = 100) -> "Life":
-        self.job.on_training(self.attempt)
-        return self.wait(seconds)
-
-    def exit(self, code: int | None = 0) -> "Life":
-        self.uploads_model = self.job.on_exited(self.attempt, code)
-        return self.wait(5)
-
-    def finish(self, artifacts: str = "s3://b/model.tar.gz", failure: str = "") -> "Life":
-        self.job.on_finished(self.attempt, artifacts, failure)
-        return self
-
-    def lose(self, outage: float = 0) -> "Life":
-        assert self.job.interrupt(outage)
-        self.job.on_lost(self.attempt)
-        return self
-
-    # What can be seen
-
-    @property
-    def statuses(self) -> list[str]:
-        return [transition["Status"] for transition in self.job.record.transitions]
-
-    @property
-    def end(self) -> tuple[str, str]:
-        return self.job.record.status, self.job.record.secondary_status
-
-    @property
-    def message(self) -> str:
-        return str(self.job.record.transitions[-1]["StatusMessage"])
-
-
-def limits(runtime: int, wait: int) -> dict[str, Any]:
-    return {"StoppingCondition": {"MaxRuntimeInSeconds": runtime, "MaxWaitTimeInSeconds": wait}}
 
 
 # The documented sequences
@@ -409,13 +323,6 @@ def test_a_stopping_job_whose_host_is_lost_is_stopped() -> None:
     assert life.end == ("Stopped", "Stopped")
 
 
-def test_the_journal_holds_all_that_a_job_is() -> None:
-    life = Life().download().train()
-    life.job.on_metric("loss", 0.25)
-    life.lose(7).wait(7).download().train().exit().finish()
-    assert Record.from_json(json.loads(life.saved[-1])) == life.job.record
-
-
 def test_every_change_is_in_the_journal_before_it_is_acted_on() -> None:
     life = Life()
     assert '"StatusMessage": "Preparing the instances for training"' in life.saved[-1]
@@ -423,7 +330,7 @@ def test_every_change_is_in_the_journal_before_it_is_acted_on() -> None:
     assert json.loads(life.saved[-1])["secondary_status"] == "Training"
 
 
-# Messages and times
+# Messages and metrics
 
 
 def test_the_messages_are_those_of_the_documentation() -> None:
@@ -434,27 +341,6 @@ def test_the_messages_are_those_of_the_documentation() -> None:
     life.download().train()
     assert seen == ["Starting the training job", "Preparing the instances for training"]
     assert life.message == "Training image download completed. Training in progress."
-
-
-def test_transitions_follow_each_other_without_a_gap() -> None:
-    life = Life().download().train().lose(3).wait(3).download().train().exit().finish()
-    transitions = life.job.record.transitions
-    assert transitions[0]["StartTime"] == 1000
-    assert all(a["EndTime"] == b["StartTime"] for a, b in zip(transitions, transitions[1:], strict=False))
-    assert transitions[-1]["EndTime"] == life.now
-
-
-def test_training_time_leaves_out_waiting_and_billing_charges_the_download_once() -> None:
-    life = Life().download(10).train(100).lose(1000).wait(1000).download(10).train(45).exit().finish()
-    attempts = life.job.record.attempts
-    assert training_seconds(attempts, life.now) == 110 + 60
-    assert billable_seconds(attempts, 0.0, life.now) == 160
-    assert billable_seconds(attempts, 0.7, life.now) == 48
-
-
-def test_an_attempt_that_got_no_further_than_starting_costs_nothing() -> None:
-    life = Life().lose(60)
-    assert training_seconds(life.job.record.attempts, life.now) == 0
 
 
 def test_a_metric_keeps_its_last_value_and_when_it_was_seen() -> None:
