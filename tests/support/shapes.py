@@ -1,4 +1,4 @@
-"""What botocore's model says about the answers of SageMaker's operations."""
+"""Check responses against botocore's model of SageMaker."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,15 +13,15 @@ TYPES = {"string": str, "integer": int, "long": int, "boolean": bool, "timestamp
 
 
 def faults(shape: Shape, value: Any, path: str = "answer") -> Iterator[str]:
-    """Yield what in a raw JSON answer does not fit its shape."""
+    """Yield what in a raw JSON response does not fit its shape."""
     if isinstance(shape, StructureShape):
         if not isinstance(value, dict):
-            yield f"{path} is no structure"
+            yield f"{path} is not a structure"
             return
         yield from (f"{path}.{name} is unknown" for name in value.keys() - shape.members.keys())
         missing = {name for name in shape.required_members if name not in value}
         if value.get("TrainingJobStatus") not in (None, "Completed"):
-            missing -= {"ModelArtifacts"}  # AWS leaves it out as long as there is no model, whatever its model says
+            missing -= {"ModelArtifacts"}  # required by the model, but AWS omits it as long as there are no artifacts
         yield from (f"{path}.{name} is missing" for name in sorted(missing))
         for name in shape.members.keys() & value.keys():
             if value[name] == {}:
@@ -36,13 +36,13 @@ def faults(shape: Shape, value: Any, path: str = "answer") -> Iterator[str]:
     elif not isinstance(value, TYPES.get(shape.type_name, object)) or (type(value) is bool) != (
         shape.type_name == "boolean"
     ):
-        yield f"{path} is {value!r}, no {shape.type_name}"
+        yield f"{path} is {value!r}, not a {shape.type_name}"
     elif "enum" in shape.metadata and value not in shape.metadata["enum"]:
-        yield f"{path} is {value!r}, which its enum does not know"
+        yield f"{path} is {value!r}, which is not in its enum"
 
 
 class Checked:
-    """Calls operations and checks every answer; remembers which."""
+    """Calls operations, checks every response, and records which operations were called."""
 
     def __init__(self, daemon: Daemon) -> None:
         self.daemon = daemon

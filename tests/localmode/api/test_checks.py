@@ -6,7 +6,7 @@ from tests.support.api import refusal
 from tests.support.local import ROLE, Daemon, job_request
 
 
-def test_a_role_that_is_not_there_or_of_another_account_is_refused(daemon: Daemon, name: str) -> None:
+def test_a_missing_role_and_a_role_of_another_account_are_refused(daemon: Daemon, name: str) -> None:
     missing = {**job_request(name), "RoleArn": ROLE.replace("LocalMode", "NoSuch")}
     code, message = refusal(daemon.sagemaker.create_training_job, **missing)
     assert code == "ValidationException"
@@ -15,7 +15,7 @@ def test_a_role_that_is_not_there_or_of_another_account_is_refused(daemon: Daemo
     assert refusal(daemon.sagemaker.create_training_job, **foreign)[0] == "AccessDeniedException"
 
 
-def test_a_role_that_trusts_sagemaker_is_accepted_and_another_is_not(daemon: Daemon, name: str) -> None:
+def test_only_a_role_that_trusts_sagemaker_is_accepted(daemon: Daemon, name: str) -> None:
     for service in ("sagemaker", "lambda"):
         trust = {"Effect": "Allow", "Principal": {"Service": f"{service}.amazonaws.com"}, "Action": "sts:AssumeRole"}
         policy = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
@@ -26,7 +26,7 @@ def test_a_role_that_trusts_sagemaker_is_accepted_and_another_is_not(daemon: Dae
     assert "Could not assume role" in refusal(daemon.sagemaker.create_training_job, **refused)[1]
 
 
-def test_the_sdk_s_questions_about_its_role_are_answered(daemon: Daemon) -> None:
+def test_the_sdk_finds_its_role_and_permissions(daemon: Daemon) -> None:
     arn = daemon.client("sts").get_caller_identity()["Arn"]
     assert arn == "arn:aws:sts::123456789012:assumed-role/LocalModeExecutionRole/localmode"
     assert daemon.client("iam").get_role(RoleName="LocalModeExecutionRole")["Role"]["Arn"] == ROLE

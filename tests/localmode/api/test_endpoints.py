@@ -4,7 +4,7 @@ from tests.support.api import config_request, model_request, refusal, wait_until
 from tests.support.local import Daemon
 
 
-def test_an_endpoint_that_is_not_there_or_has_failed_is_not_updated(daemon: Daemon, name: str) -> None:
+def test_a_missing_or_failed_endpoint_is_not_updated(daemon: Daemon, name: str) -> None:
     request = {"EndpointName": name, "EndpointConfigName": name}
     assert "Could not find endpoint" in refusal(daemon.sagemaker.update_endpoint, **request)[1]
     daemon.sagemaker.create_model(**model_request(name))

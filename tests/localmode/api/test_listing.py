@@ -64,7 +64,7 @@ def test_a_paginator_finds_a_status_on_pages_of_any_size(daemon: Daemon, three: 
     assert [[job["TrainingJobName"] for job in page["TrainingJobSummaries"]] for page in pages] == [[], [three[1]], []]
 
 
-def test_a_page_begins_where_the_last_one_ended_whatever_has_come_or_gone(daemon: Daemon, name: str) -> None:
+def test_a_page_begins_where_the_last_one_ended_despite_creations_and_deletions(daemon: Daemon, name: str) -> None:
     names = [f"{name[-40:].strip('-')}-{number}" for number in range(5)]
     for each in names:
         daemon.sagemaker.create_model(**model_request(each))
@@ -79,7 +79,7 @@ def test_a_page_begins_where_the_last_one_ended_whatever_has_come_or_gone(daemon
 
 
 @pytest.mark.parametrize("token", ["x", "-1", "9" * 5000, "٣", "e30=", "WzEsMl0=", "WyJ4IiwgIngiXQ=="])
-def test_a_token_that_no_page_gave_is_refused(daemon: Daemon, token: str) -> None:
+def test_a_token_that_no_page_contained_is_refused(daemon: Daemon, token: str) -> None:
     assert daemon.call("ListTrainingJobs", {"NextToken": token})[1]["__type"] == "ValidationException"
 
 

@@ -23,7 +23,7 @@ def test_a_pipeline_of_containers_is_refused(daemon: Daemon, name: str) -> None:
     assert "one container" in refusal(daemon.sagemaker.create_model, **request)[1]
 
 
-def test_what_endpoints_do_not_do_is_refused_by_name(daemon: Daemon, name: str) -> None:
+def test_unsupported_members_of_endpoint_configurations_are_refused_by_name(daemon: Daemon, name: str) -> None:
     daemon.sagemaker.create_model(**model_request(name))
     for member, value in (
         ("AsyncInferenceConfig", {"OutputConfig": {}}),
@@ -47,7 +47,7 @@ def test_what_endpoints_do_not_do_is_refused_by_name(daemon: Daemon, name: str) 
         ("RoutingConfig", {"RoutingStrategy": "PREFIX_AWARE"}),
     ],
 )
-def test_what_variants_do_not_do_is_refused_by_name(daemon: Daemon, name: str, member: str, value: Any) -> None:
+def test_unsupported_members_of_variants_are_refused(daemon: Daemon, name: str, member: str, value: Any) -> None:
     daemon.sagemaker.create_model(**model_request(name))
     (variant,) = config_request(name, name)["ProductionVariants"]
     request = {"EndpointConfigName": name, "ProductionVariants": [{**variant, member: value}]}
@@ -64,7 +64,7 @@ def test_what_variants_do_not_do_is_refused_by_name(daemon: Daemon, name: str, m
         ({"ContainerMetricsConfig": {"MetricsEndpoints": []}}, "ContainerMetricsConfig"),
     ],
 )
-def test_what_models_do_not_do_is_refused_by_name(
+def test_unsupported_members_of_models_are_refused_by_name(
     daemon: Daemon, name: str, container: dict[str, Any], feature: str
 ) -> None:
     message = refusal(daemon.sagemaker.create_model, **model_request(name, **container))[1]

@@ -15,7 +15,7 @@ SHELL = ("/bin/bash", "-c")
 @pytest.mark.parametrize(
     ("answer", "fault"),
     [
-        ({"TrainingJobArn": 1}, "answer.TrainingJobArn is 1, no string"),
+        ({"TrainingJobArn": 1}, "answer.TrainingJobArn is 1, not a string"),
         ({}, "answer.TrainingJobArn is missing"),
         ({"TrainingJobArn": "a", "More": 1}, "answer.More is unknown"),
     ],

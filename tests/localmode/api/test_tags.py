@@ -43,7 +43,7 @@ def test_tags_are_added_replaced_listed_and_deleted(daemon: Daemon, tagged: dict
     daemon.sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": "made", "Value": "here"}])
 
 
-def test_tags_outlive_the_daemon(new_daemon: Callable[..., Daemon]) -> None:
+def test_tags_survive_a_restart(new_daemon: Callable[..., Daemon]) -> None:
     daemon = new_daemon().start()
     daemon.sagemaker.create_model(**model_request("kept"), Tags=[{"Key": "made", "Value": "here"}])
     daemon.sagemaker.create_training_job(**job_request("kept"))
@@ -56,7 +56,7 @@ def test_tags_outlive_the_daemon(new_daemon: Callable[..., Daemon]) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_clients_that_tag_at_once_lose_no_tag(daemon: Daemon, tagged: dict[str, str], kind: str) -> None:
+def test_concurrent_tagging_loses_no_tag(daemon: Daemon, tagged: dict[str, str], kind: str) -> None:
     keys = [f"at-once-{number}" for number in range(16)]
     bodies = [{"ResourceArn": tagged[kind], "Tags": [{"Key": key, "Value": ""}]} for key in keys]
     with ThreadPoolExecutor(8) as pool:
@@ -74,9 +74,7 @@ def test_clients_that_tag_at_once_lose_no_tag(daemon: Daemon, tagged: dict[str, 
         ([f"k{number}" for number in range(50)], "at most 50 tags, not 51"),
     ],
 )
-def test_tags_that_no_resource_may_have_are_refused(
-    daemon: Daemon, tagged: dict[str, str], keys: list[str], message: str
-) -> None:
+def test_invalid_tags_are_refused(daemon: Daemon, tagged: dict[str, str], keys: list[str], message: str) -> None:
     tags = [{"Key": key, "Value": ""} for key in keys]
     assert message in refusal(daemon.sagemaker.add_tags, ResourceArn=tagged["model"], Tags=tags)[1]
     assert tags_of(daemon, tagged["model"]) == {"made": "here"}
@@ -90,6 +88,6 @@ def test_tags_that_no_resource_may_have_are_refused(
         (ARN + "domain/d-1", 'not of "domain": arn'),
     ],
 )
-def test_an_arn_that_is_not_there_has_no_tags(daemon: Daemon, tagged: dict[str, str], arn: str, message: str) -> None:
+def test_the_tags_of_an_unknown_arn_are_refused(daemon: Daemon, tagged: dict[str, str], arn: str, message: str) -> None:
     code, text = refusal(daemon.sagemaker.list_tags, ResourceArn=arn)
     assert (code, message in text) == ("ValidationException", True)

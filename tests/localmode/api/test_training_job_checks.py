@@ -15,7 +15,7 @@ from tests.support.shapes import MODEL, Checked
 
 
 def paths(shape: Shape, depth: int = 4) -> Iterator[tuple[str | int, ...]]:
-    """Yield the way to every member of a shape."""
+    """Yield the path of every member of a shape."""
     members: dict[str | int, Shape] = {}
     if isinstance(shape, StructureShape):
         members = dict(shape.members)
@@ -28,7 +28,7 @@ def paths(shape: Shape, depth: int = 4) -> Iterator[tuple[str | int, ...]]:
 
 
 def with_value(request: Any, path: tuple[str | int, ...], value: Any) -> Any:
-    """Return a request with another value at one place; what leads there is made."""
+    """Return a request with another value at a path, whose missing parts are added."""
     if not path:
         return value
     name, *rest = path
@@ -75,7 +75,7 @@ def test_a_job_without_a_member_is_refused_or_described(
         assert (status, expected in answer["__type"]) == (400, True), answer
 
 
-def test_an_algorithm_that_does_not_checkpoint_may_wait_an_hour(daemon: Daemon, name: str) -> None:
+def test_an_algorithm_without_checkpoints_waits_at_most_an_hour(daemon: Daemon, name: str) -> None:
     algorithm = {"TrainingInputMode": "File", "AlgorithmName": "arn:aws:sagemaker:us-east-1:123456789012:algorithm/x"}
     request = {
         **job_request(name),
@@ -139,7 +139,9 @@ BAD_REQUESTS = [
 
 
 @pytest.mark.parametrize(("members", "message"), BAD_REQUESTS, ids=range(len(BAD_REQUESTS)))
-def test_a_job_that_makes_no_sense_is_refused(daemon: Daemon, name: str, members: dict[str, Any], message: str) -> None:
+def test_a_contradictory_or_impossible_job_is_refused(
+    daemon: Daemon, name: str, members: dict[str, Any], message: str
+) -> None:
     daemon.s3.put_object(Bucket=BUCKET, Key="there", Body=b"1")
     code, said = refusal(daemon.sagemaker.create_training_job, **{**job_request(name), **members})
     assert (code, message in said) == ("ValidationException", True), said
@@ -227,7 +229,7 @@ UNSUPPORTED = [
 
 
 @pytest.mark.parametrize(("members", "feature"), UNSUPPORTED, ids=[feature for _, feature in UNSUPPORTED])
-def test_what_local_mode_does_not_do_is_refused_by_name(
+def test_an_unsupported_member_is_refused_by_name(
     daemon: Daemon, name: str, members: dict[str, Any], feature: str
 ) -> None:
     code, message = refusal(daemon.sagemaker.create_training_job, **{**job_request(name), **members})
@@ -235,7 +237,7 @@ def test_what_local_mode_does_not_do_is_refused_by_name(
     assert message == f"localmode does not support {feature}. AWS would accept it."
 
 
-def test_what_is_off_is_accepted(daemon: Daemon, name: str) -> None:
+def test_an_unsupported_member_that_is_off_is_accepted(daemon: Daemon, name: str) -> None:
     members = {"EnableNetworkIsolation": False, "RemoteDebugConfig": {"EnableRemoteDebug": False}}
     daemon.sagemaker.create_training_job(**job_request(name), **members)
     assert daemon.finished(name)["TrainingJobStatus"] == "Completed"

@@ -30,7 +30,7 @@ def test_a_job_name_in_use_is_refused(daemon: Daemon, name: str) -> None:
     daemon.finished(name)
 
 
-def test_a_job_that_is_over_cannot_be_stopped(daemon: Daemon, name: str) -> None:
+def test_a_finished_job_cannot_be_stopped(daemon: Daemon, name: str) -> None:
     daemon.sagemaker.create_training_job(**job_request(name))
     daemon.finished(name)
     code, message = refusal(daemon.sagemaker.stop_training_job, TrainingJobName=name)
@@ -38,7 +38,7 @@ def test_a_job_that_is_over_cannot_be_stopped(daemon: Daemon, name: str) -> None
     assert message == "The request was rejected because the training job is in status Completed."
 
 
-def test_times_and_money_of_a_spot_job(daemon: Daemon, name: str) -> None:
+def test_times_and_billable_seconds_of_a_spot_job(daemon: Daemon, name: str) -> None:
     daemon.sagemaker.create_training_job(**spot_request(name))
     job = daemon.finished(name)
     assert job["TrainingStartTime"] >= job["CreationTime"]
@@ -54,7 +54,7 @@ def test_times_and_money_of_a_spot_job(daemon: Daemon, name: str) -> None:
     ]
 
 
-def test_what_is_accepted_without_effect_comes_back(daemon: Daemon, name: str) -> None:
+def test_members_accepted_without_effect_are_described(daemon: Daemon, name: str) -> None:
     members: dict[str, Any] = {
         "DebugHookConfig": {"S3OutputPath": f"s3://{BUCKET}/debug"},
         "ExperimentConfig": {"ExperimentName": "mine"},

@@ -12,17 +12,21 @@ from tests.support.local import Daemon, job_request
 from tests.support.shapes import MODEL
 
 
+def parts(shape: Shape) -> list[Shape]:
+    if isinstance(shape, StructureShape):
+        return list(shape.members.values())
+    if isinstance(shape, ListShape):
+        return [shape.member]
+    return [shape.key, shape.value] if isinstance(shape, MapShape) else []
+
+
 @pytest.mark.parametrize("operation", sorted(OPERATIONS))
-def test_every_pattern_of_a_supported_operation_is_one_that_python_understands(operation: str) -> None:
+def test_every_pattern_of_a_supported_operation_compiles_in_python(operation: str) -> None:
     def walk(shape: Shape, seen: frozenset[str]) -> None:
         compiled(shape.metadata.get("pattern", ""))
-        members = {StructureShape: lambda: shape.members.values(), ListShape: lambda: [shape.member]}
-        for member in members.get(type(shape), list)():
-            if member.name not in seen:
-                walk(member, seen | {member.name})
-        if isinstance(shape, MapShape):
-            walk(shape.key, seen)
-            walk(shape.value, seen)
+        for part in parts(shape):
+            if part.name not in seen:
+                walk(part, seen | {part.name})
 
     walk(MODEL.operation_model(operation).input_shape, frozenset())
 
@@ -30,7 +34,7 @@ def test_every_pattern_of_a_supported_operation_is_one_that_python_understands(o
 @pytest.mark.parametrize(
     ("value", "allowed"), [("", True), ("aé 1_.:/=+-@ 漢\u00a0", True), ("a\nb", False), ("a&b", False), ("😀", False)]
 )
-def test_a_pattern_with_classes_of_java_s_means_the_same(value: str, allowed: bool) -> None:
+def test_character_classes_of_java_match_the_same_characters(value: str, allowed: bool) -> None:
     tag = {"Key": "k", "Value": value}
     if allowed:
         validate("CreateTrainingJob", {**job_request("x"), "Tags": [tag]})
@@ -39,7 +43,7 @@ def test_a_pattern_with_classes_of_java_s_means_the_same(value: str, allowed: bo
             validate("CreateTrainingJob", {**job_request("x"), "Tags": [tag]})
 
 
-def test_members_that_the_model_does_not_know_are_ignored(daemon: Daemon, name: str) -> None:
+def test_members_that_the_model_does_not_have_are_ignored(daemon: Daemon, name: str) -> None:
     deep: Any = 1
     for _ in range(500):
         deep = [deep]
@@ -51,14 +55,14 @@ def test_members_that_the_model_does_not_know_are_ignored(daemon: Daemon, name: 
 
 
 @pytest.mark.parametrize("number", [2**31, -(2**31) - 1, 10**400])
-def test_a_number_that_no_integer_of_aws_holds_is_a_serialization_error(daemon: Daemon, name: str, number: int) -> None:
+def test_a_number_out_of_range_for_its_type_is_a_serialization_error(daemon: Daemon, name: str, number: int) -> None:
     condition = {"MaxRuntimeInSeconds": 600, "MaxWaitTimeInSeconds": number}
     request = {**job_request(name), "EnableManagedSpotTraining": True, "StoppingCondition": condition}
     assert daemon.call("CreateTrainingJob", request)[1]["__type"] == "SerializationException"
     assert daemon.call("DescribeTrainingJob", {"TrainingJobName": name})[1]["__type"] == "ValidationException"
 
 
-def test_all_faults_of_a_request_are_listed_at_once() -> None:
+def test_all_violations_of_a_request_are_listed_at_once() -> None:
     request = {**job_request("a_b"), "RoleArn": "nobody", "StoppingCondition": {"MaxRuntimeInSeconds": 0}}
     del request["OutputDataConfig"]
     with pytest.raises(ApiError) as caught:
