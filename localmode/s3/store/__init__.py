@@ -7,7 +7,6 @@
     recovery.py  read the index from disk when the daemon starts
     objects.py   create, read, write and delete buckets and objects
     uploads.py   multipart uploads
-    locks.py     locks by key
 
 A write is on disk before its method returns. Readers never wait for a writer's fsync, and writers of different keys do
 not wait for one another's. Therefore no single lock guards everything. In the order in which a thread takes them:

@@ -13,11 +13,11 @@ from shutil import rmtree
 from typing import IO, Any
 
 from localmode.core.durable import drafted, finish, replace_atomically, sync_directory
+from localmode.core.locks import KeyedLocks
 from localmode.s3.errors import NoSuchBucket
 from localmode.s3.store.digest import Digest, chunks_of, copied
 from localmode.s3.store.index import Bucket, Page, StoredObject
 from localmode.s3.store.layout import Layout, make_directories, remove_empty
-from localmode.s3.store.locks import KeyedLocks
 from localmode.s3.store.recovery import recover
 from localmode.s3.store.sidecar import Sidecars
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from localmode.core.durable import drafted, finish, read_document, replace_atomically, sync_directory
+from localmode.core.locks import KeyedLocks
 from localmode.s3.errors import NoSuchUpload
 from localmode.s3.store.digest import Digest, chunks_of, copied
-from localmode.s3.store.locks import KeyedLocks
 
 
 class Part(NamedTuple):
