@@ -2,20 +2,31 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
+import pytest
 
 from localmode.core.locks import KeyedLocks
 from tests.support.local import SOON
 
 
-def test_the_lock_of_another_key_is_free() -> None:
-    locks = KeyedLocks()
-    with locks.hold("a"), ThreadPoolExecutor(1) as pool:
+@pytest.mark.parametrize(("key", "waits"), [(("b", "key"), True), (("b", "other"), False), (("b",), False)])
+def test_only_holders_of_the_same_key_wait_for_each_other(key: tuple[str, ...], waits: bool) -> None:
+    locks, began, entered = KeyedLocks(), Event(), Event()
 
-        def take() -> bool:
-            with locks.hold("b"):
-                return True
+    def hold() -> None:
+        began.set()
+        with locks.hold(*key):
+            entered.set()
 
-        assert pool.submit(take).result(SOON)
+    with ThreadPoolExecutor(1) as pool:
+        with locks.hold("b", "key"):
+            other = pool.submit(hold)
+            assert began.wait(SOON)
+            assert entered.wait(0.05 if waits else SOON) is not waits
+        other.result(SOON)
+    assert entered.is_set()
+    assert len(locks) == 0
 
 
 def test_threads_hold_the_lock_of_one_key_one_after_the_other() -> None:
