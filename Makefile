@@ -58,7 +58,7 @@ lock: | $(UV)  ## pin what the requirements bring, after a change of them; `make
 	    requirements.txt requirements-lab.txt requirements-toolkit.txt
 	$(LOCK) $(LOCK_FLAGS) --output-file requirements-clients.lock requirements-clients.txt
 
-run: env  ## the whole course, in local mode; executed notebooks and pages to read them on in build/
+run: env  ## run the whole course in local mode; the executed notebooks and pages go to build/
 	$(BIN)/python -m workshop.publish.run
 
 test: env clients browser  ## all tests; after `make toolkit` also those that need it
@@ -86,9 +86,9 @@ bench: env  ## benchmarks: ratios, medians, spread
 	$(BIN)/python tests/bench/serving.py
 	$(BIN)/python tests/bench/training.py
 	@if docker info >/dev/null 2>&1; then containers/image.sh && $(BIN)/python tests/bench/containers.py; \
-	else echo "containers.py: skipped, since no Docker engine answers"; fi
+	else echo "containers.py: skipped, because no Docker engine answers"; fi
 
-lab: browser  ## JupyterLab on the course
+lab: browser  ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks
 
 clean:  ## stop localmode and remove what was built; .venv stays
