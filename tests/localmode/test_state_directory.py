@@ -1,0 +1,68 @@
+"""The state directory and its format: an older one is taken over, a newer one refused."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import localmode
+from localmode.core.home import FORMAT
+from tests.support import format_1
+from tests.support.local import BUCKET, Daemon
+
+Make = Callable[..., Daemon]
+
+
+def check_format_1(daemon: Daemon) -> None:
+    """Check that a daemon found everything that is in a directory of format 1."""
+    sagemaker, s3, logs = daemon.sagemaker, daemon.s3, daemon.client("logs")
+    job = sagemaker.describe_training_job(TrainingJobName="done")
+    assert (job["TrainingJobStatus"], len(job["SecondaryStatusTransitions"])) == ("Completed", 5)
+    waiting = sagemaker.describe_training_job(TrainingJobName="waiting")
+    assert (waiting["TrainingJobStatus"], waiting["SecondaryStatus"]) == ("InProgress", "Starting")
+    assert localmode.status(daemon.home)["spot_capacity"] is False
+    model = sagemaker.describe_model(ModelName="net")
+    assert sagemaker.list_tags(ResourceArn=model["ModelArn"])["Tags"] == [{"Key": "a", "Value": "b"}]
+    config = sagemaker.describe_endpoint_config(EndpointConfigName="conf")
+    assert [variant["ModelName"] for variant in config["ProductionVariants"]] == ["net"]
+    endpoint = sagemaker.describe_endpoint(EndpointName="failed")
+    assert (endpoint["EndpointStatus"], endpoint["EndpointConfigName"]) == ("Failed", "conf")
+    found = s3.get_object(Bucket=BUCKET, Key="data/a b")
+    assert (found["Body"].read(), found["Metadata"], found["ContentType"]) == (b"kept", {"who": "me"}, "text/x")
+    assert [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]] == ["another-bucket", BUCKET]
+    roles = [role["RoleName"] for role in daemon.client("iam").list_roles()["Roles"]]
+    assert sorted(roles) == ["LocalModeExecutionRole", "mine"]
+    groups = [group["logGroupName"] for group in logs.describe_log_groups()["logGroups"]]
+    assert {format_1.GROUP, "group"} <= set(groups)
+    events = logs.filter_log_events(logGroupName=format_1.GROUP, logStreamNamePrefix="done/")["events"]
+    assert [event["message"] for event in events] == ["said"]
+    localmode.set_spot_capacity(True, home=daemon.home)
+    assert daemon.finished("waiting")["TrainingJobStatus"] == "Completed"
+
+
+def test_a_directory_without_a_version_is_taken_over_with_all_that_is_in_it(new_daemon: Make) -> None:
+    daemon = new_daemon()
+    format_1.write_home(daemon.home)
+    check_format_1(daemon.start())
+    assert (daemon.home / "format").read_text() == f"{FORMAT}\n"
+
+
+@pytest.mark.parametrize("command", ["start", "serve", "env"])
+def test_a_newer_directory_is_refused_by_name_and_stays_as_it_is(new_daemon: Make, command: str) -> None:
+    daemon = new_daemon().start()
+    daemon.stop()
+    (daemon.home / "format").write_text(f"{FORMAT + 1}\n")
+    before = {path: path.stat().st_mtime_ns for path in daemon.home.rglob("*")}
+    result = daemon.cli(command)
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1), result
+    assert f"{daemon.home} was written by a newer localmode (its format is version {FORMAT + 1}" in result.stderr
+    assert {path: path.stat().st_mtime_ns for path in daemon.home.rglob("*")} == before
+
+
+def test_a_damaged_version_is_one_clear_line(new_daemon: Make, tmp_path: Path) -> None:
+    daemon = new_daemon().start()
+    daemon.stop()
+    (daemon.home / "format").write_text("one\n")
+    result = daemon.cli("start")
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1), result
+    assert f"{daemon.home}/format is damaged" in result.stderr
