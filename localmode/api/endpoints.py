@@ -1,4 +1,4 @@
-"""The operations on endpoints: validate, act, answer."""
+"""The operations on endpoints."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from localmode.core.aws import Request
 from localmode.core.errors import ApiError
 from localmode.hosting.server_process import STARTUP_SECONDS
 
-_OWN = ("Variants", "Generation", "Update", "Tags", "Running")  # of an endpoint's record, not for Describe
+_INTERNAL = ("Variants", "Generation", "Update", "Tags", "Running")  # members that DescribeEndpoint does not return
 
 
 @operation
 def create_endpoint(sagemaker: SageMaker, request: Request) -> Request:
-    """Start a model server; DescribeEndpoint says when it is InService."""
+    """Begin to create an endpoint; DescribeEndpoint shows when it is InService."""
     refuse(("DeploymentConfig",), request)
     name = request["EndpointName"]
     arn = sagemaker.settings.arn("endpoint", name)
@@ -37,7 +37,7 @@ def create_endpoint(sagemaker: SageMaker, request: Request) -> Request:
 
 
 def _variants(sagemaker: SageMaker, config_name: str) -> list[Request]:
-    """Return the variants of a configuration as a fleet takes them, with all that it needs to start them."""
+    """Return the variants of a configuration as localmode.hosting.fleet.Specification."""
     variants = []
     for variant in sagemaker.configs.get(config_name)["ProductionVariants"]:
         model = sagemaker.models.get(variant["ModelName"])
@@ -59,41 +59,48 @@ def _variants(sagemaker: SageMaker, config_name: str) -> list[Request]:
 
 @operation
 def update_endpoint(sagemaker: SageMaker, request: Request) -> Request:
-    """Start servers for another configuration; the old ones serve until the new ones are up."""
+    """Begin to start servers for another configuration; the present ones serve until the new ones answer."""
     refuse(("DeploymentConfig",), request)
-    with sagemaker.endpoints.lock:  # so that nobody changes or deletes what the new variants are made of
-        record = _endpoint(sagemaker, request["EndpointName"])
-        variants = _variants(sagemaker, request["EndpointConfigName"])
-        if request.get("RetainAllVariantProperties"):
-            lost = {each["VariantPropertyType"] for each in request.get("ExcludeRetainedVariantProperties", [])}
-            old = {variant["VariantName"]: variant for variant in record["Variants"]}
-            for variant in variants:
-                for member, kind in (("Weight", "DesiredWeight"), ("InstanceCount", "DesiredInstanceCount")):
-                    if kind not in lost and variant["VariantName"] in old:
-                        variant[member] = old[variant["VariantName"]][member]
-        sagemaker.endpoints.update(request["EndpointName"], request["EndpointConfigName"], variants, fresh=True)
-    return {"EndpointArn": record["EndpointArn"]}
+    endpoint = sagemaker.endpoints.get(request["EndpointName"])
+    variants = _variants(sagemaker, request["EndpointConfigName"])
+    endpoint.update(request["EndpointConfigName"], lambda present: _retained(variants, present, request))
+    return {"EndpointArn": endpoint.record["EndpointArn"]}
+
+
+def _retained(variants: list[Request], present: list[Request], request: Request) -> list[Request]:
+    """Return new variants with the weights and instance counts that the request retains of the present ones."""
+    if not request.get("RetainAllVariantProperties"):
+        return variants
+    excluded = {each["VariantPropertyType"] for each in request.get("ExcludeRetainedVariantProperties", [])}
+    properties = {"Weight": "DesiredWeight", "InstanceCount": "DesiredInstanceCount"}
+    retained = [member for member, kind in properties.items() if kind not in excluded]
+    by_name = {variant["VariantName"]: variant for variant in present}
+    return [
+        {**variant, **{member: by_name[variant["VariantName"]][member] for member in retained}}
+        if variant["VariantName"] in by_name
+        else variant
+        for variant in variants
+    ]
 
 
 @operation
 def update_endpoint_weights_and_capacities(sagemaker: SageMaker, request: Request) -> Request:
-    """Give variants other weights and instance counts."""
-    with sagemaker.endpoints.lock:  # so that of two such changes neither is made without the other
-        record = _endpoint(sagemaker, request["EndpointName"])
-        variants = _changed(record, request["DesiredWeightsAndCapacities"])
-        sagemaker.endpoints.update(request["EndpointName"], record["EndpointConfigName"], variants, fresh=False)
-    return {"EndpointArn": record["EndpointArn"]}
+    """Begin to give variants other weights and instance counts."""
+    endpoint = sagemaker.endpoints.get(request["EndpointName"])
+    arn = endpoint.record["EndpointArn"]
+    endpoint.scale(lambda present: _changed(present, request["DesiredWeightsAndCapacities"], arn))
+    return {"EndpointArn": arn}
 
 
-def _changed(record: Request, changes: list[Any]) -> list[Request]:
+def _changed(present: list[Request], changes: list[Any], arn: str) -> list[Request]:
     """Return the variants of an endpoint after changes; raise ApiError for a variant that it does not have."""
-    variants = {variant["VariantName"]: dict(variant) for variant in record["Variants"]}
+    variants = {variant["VariantName"]: dict(variant) for variant in present}
     for desired in changes:
         variant = variants.get(desired["VariantName"])
         if variant is None:
             raise ApiError(
                 "ValidationException",
-                f'Endpoint "{record["EndpointArn"]}" has no production variant {desired["VariantName"]}.',
+                f'Endpoint "{arn}" has no production variant {desired["VariantName"]}.',
             )
         if desired.get("ServerlessUpdateConfig") or desired.get("DesiredInstanceCount") == 0:
             raise ApiError("ValidationException", f"Production variant {desired['VariantName']} needs an instance.")
@@ -104,16 +111,16 @@ def _changed(record: Request, changes: list[Any]) -> list[Request]:
 
 @operation
 def describe_endpoint(sagemaker: SageMaker, request: Request) -> Request:
-    """Tell all about an endpoint."""
-    record = _endpoint(sagemaker, request["EndpointName"])
-    answer = {key: value for key, value in record.items() if key not in _OWN}
+    """Describe an endpoint."""
+    record = sagemaker.endpoints.get(request["EndpointName"]).describe()
+    answer = {key: value for key, value in record.items() if key not in _INTERNAL}
     update = record.get("Update", record)
     scaled = update if update["Generation"] == record["Generation"] else record
     desired = {variant["VariantName"]: variant for variant in scaled["Variants"]}
     answer["ProductionVariants"] = [
         {
             "CurrentWeight": variant["Weight"],
-            # None of a variant that only ends the requests which it still has.
+            # 0 for a variant of the old servers, which only finish their requests
             "CurrentInstanceCount": record["Running"].get(variant["VariantName"], 0),
             **_desired(desired[variant["VariantName"]]),
         }
@@ -129,8 +136,8 @@ def describe_endpoint(sagemaker: SageMaker, request: Request) -> Request:
 
 
 def _desired(variant: Request) -> Request:
-    """Return what a description of an endpoint says of a variant as it was asked for."""
-    image = variant.get("Image")  # not in what a release before wrote down
+    """Return the members of ProductionVariantSummary that the request determines."""
+    image = variant.get("Image")  # absent from endpoints that an earlier release wrote to disk
     return {
         "VariantName": variant["VariantName"],
         **({"DeployedImages": [{"SpecifiedImage": image}]} if image else {}),
@@ -149,16 +156,6 @@ def list_endpoints(sagemaker: SageMaker, request: Request) -> Request:
 
 @operation
 def delete_endpoint(sagemaker: SageMaker, request: Request) -> Request:
-    """Stop the model server and forget the endpoint."""
-    with sagemaker.endpoints.lock:  # whoever else deletes it
-        _endpoint(sagemaker, request["EndpointName"])
-        sagemaker.endpoints.delete(request["EndpointName"])
+    """Begin to stop the model servers; then the endpoint is forgotten."""
+    sagemaker.endpoints.get(request["EndpointName"]).delete()
     return {}
-
-
-def _endpoint(sagemaker: SageMaker, name: str) -> Request:
-    record = sagemaker.endpoints.get(name)
-    if record is None:
-        arn = sagemaker.settings.arn("endpoint", name)
-        raise ApiError("ValidationException", f'Could not find endpoint "{arn}".')
-    return record

@@ -1,1 +1,1 @@
-"""Endpoints and the model servers behind them."""
+"""SageMaker hosting: endpoints, their model servers and InvokeEndpoint."""

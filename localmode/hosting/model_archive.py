@@ -1,4 +1,4 @@
-"""What a model archive holds: SavedModels with version numbers, and code beside them."""
+"""Unpack model archives: SavedModels in numbered directories, and code beside them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 
 from localmode.core.archives import ArchiveError, saved_models, unpack
 
-_OPT_ML_MODEL = b"/opt/ml/model"  # what inference.py may call the directory that it lies in
+_OPT_ML_MODEL = b"/opt/ml/model"  # the model directory in a container; inference.py may name it
 
 
 def prepare(archive: Path, directory: Path, environment: dict[str, str], log: Callable[[list[str]], None]) -> None:
-    """Unpack a model archive, all of it or nothing; raise ArchiveError for one that cannot be served.
+    """Unpack a model archive into `directory`, all of it or nothing; raise ArchiveError if it cannot be served.
 
-    What `code/requirements.txt` asks for goes into `code/lib`, unless that is there: `environment` and `log` are
-    for pip. In the code, /opt/ml/model becomes the directory that it is here.
+    pip installs the packages of `code/requirements.txt` into `code/lib`, unless the archive has that directory; pip
+    gets `environment`, and its output goes to `log`. In the code, /opt/ml/model is replaced by `directory`.
     """
     draft = directory.with_name(directory.name + ".part")
     shutil.rmtree(draft, ignore_errors=True)
@@ -34,7 +34,7 @@ def prepare(archive: Path, directory: Path, environment: dict[str, str], log: Ca
 
 
 def _install(code: Path, environment: dict[str, str], log: Callable[[list[str]], None]) -> None:
-    """Install what the model server's Python lacks for itself alone."""
+    """Install the packages of `code/requirements.txt` for this model alone."""
     command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--target", str(code / "lib")]
     pip = subprocess.run(
         [*command, "--requirement", "requirements.txt"],
@@ -48,5 +48,5 @@ def _install(code: Path, environment: dict[str, str], log: Callable[[list[str]],
     lines = pip.stdout.splitlines()
     log(lines)
     if pip.returncode:
-        reason = next((line for line in reversed(lines) if line.startswith("ERROR")), "see its log")
+        reason = next((line for line in reversed(lines) if line.startswith("ERROR")), "see the endpoint's log")
         raise ArchiveError(f"has a code/requirements.txt that cannot be installed: {reason}")

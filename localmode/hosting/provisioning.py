@@ -1,4 +1,4 @@
-"""What the instances of endpoints need: the model on disk, an environment, a log; gone when nobody serves it."""
+"""What the servers of endpoints need: the model on disk, environment variables and a log."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from contextlib import suppress
 from pathlib import Path
 
 from localmode.core.settings import Settings
-from localmode.hosting.fleet import Fleet, Specification
+from localmode.hosting.fleet import Fleet, Server, Specification
 from localmode.hosting.model_archive import prepare
-from localmode.hosting.server_process import STARTUP_SECONDS, ModelServer
+from localmode.hosting.server_process import STARTUP_SECONDS, Limits, ModelServer
 from localmode.s3.storage import Storage, StorageError, parse_uri
 from localmode.services.backend import Services
 from localmode.services.logs import Logs
 
-LOG_GROUP = "/aws/sagemaker/Endpoints/"  # and the endpoint's name
+LOG_GROUP = "/aws/sagemaker/Endpoints/"  # followed by the endpoint's name
 
 
 class Hosting:
-    """Makes fleets. `aws` are the variables by which AWS clients in `inference.py` find the daemon.
+    """Makes the fleets of endpoints; localmode.hosting.endpoint.Fleets says how they are used.
 
-    `chance` decides which variant and which instance takes a request.
+    `aws` are the environment variables that direct AWS clients in `inference.py` to the daemon. `generator` chooses the
+    variant and the instance for a request. `make_server` is ModelServer or has its parameters.
     """
 
     def __init__(
@@ -35,43 +36,49 @@ class Hosting:
         storage: Storage,
         services: Services,
         aws: dict[str, str],
-        chance: random.Random | None = None,
+        generator: random.Random | None = None,
+        make_server: Callable[..., Server] = ModelServer,
     ) -> None:
         self._storage = storage
         self._services = services
         self._aws = aws
-        self._chance = chance or random.Random()
+        self._generator = generator or random.Random()
+        self._make_server = make_server
         self._models = settings.home / "serving"
         self._models.mkdir(exist_ok=True)
         self._temporary = settings.home / "tmp"
-        shutil.rmtree(self._temporary, ignore_errors=True)  # what a killed daemon's servers left
+        shutil.rmtree(self._temporary, ignore_errors=True)  # files of a killed daemon's servers
         self._temporary.mkdir(exist_ok=True)
         self._logs_root = settings.home / "logs" / "endpoints"
         self._logs_root.mkdir(parents=True, exist_ok=True)
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # held while the log of an endpoint is opened
         self._logs: dict[str, Logs] = {}
         for directory in sorted(self._logs_root.iterdir()):
             if directory.is_dir():
                 self._logs_of(directory.name)
 
-    def fleet(self, name: str, generation: str, variants: list[Specification]) -> Fleet:
-        """Return a fleet, not yet started, for an endpoint; `generation` tells it from the endpoint's others."""
-        return Fleet(variants, lambda variant: self._server(name, generation, variant), self._chance)
+    def make(self, endpoint: str, generation: str, variants: list[Specification]) -> Fleet:
+        """Return a fleet that has not been started; its files are kept under `generation`."""
+        return Fleet(variants, lambda variant: self._server(endpoint, generation, variant), self._generator)
 
-    def set_aside(self, kept: set[tuple[str, str]]) -> list[Path]:
-        """Put the models of all endpoints and generations but these where nobody looks; return what can be removed."""
-        found = [
-            *(path for path in self._models.iterdir() if path.name not in {name for name, _ in kept}),
-            *(path for path in self._models.glob("*/*") if (path.parent.name, path.name) not in kept),
-        ]
-        aside = []
-        for path in found:
-            with suppress(OSError):  # it went with its directory, or the disk refuses: then it stays until another time
-                aside.append(path.rename(self._temporary / secrets.token_hex(4)))
-        return aside
+    def stored(self) -> set[str]:
+        """Return the names of the endpoints that have files."""
+        return {path.name for path in self._models.iterdir()}
 
-    def _server(self, name: str, generation: str, variant: Specification) -> ModelServer:
-        directory = self._models / name / generation / variant["VariantName"]
+    def discard(self, endpoint: str, kept: set[str]) -> None:
+        """Remove the files of all generations of an endpoint but those `kept`."""
+        directory = self._models / endpoint
+        if not directory.exists():
+            return
+        removed = [path for path in directory.iterdir() if path.name not in kept] if kept else [directory]
+        for path in removed:
+            aside = self._temporary / secrets.token_hex(4)
+            with suppress(OSError):  # then it stays until the next daemon removes it
+                path.rename(aside)  # at once, so that a half-removed model is never found
+                shutil.rmtree(aside, ignore_errors=True)
+
+    def _server(self, endpoint: str, generation: str, variant: Specification) -> Server:
+        directory = self._models / endpoint / generation / variant["VariantName"]
         environment = {
             "PATH": f"{Path(sys.executable).parent}:{os.defpath}",
             "HOME": str(directory),
@@ -80,11 +87,12 @@ class Hosting:
             **self._aws,
             **variant["Environment"],
         }
-        log = self._writer(name, f"{variant['VariantName']}/i-{secrets.token_hex(8)}")
-        if not directory.exists():  # or another instance has it, or it is from before a restart
+        log = self._writer(endpoint, f"{variant['VariantName']}/i-{secrets.token_hex(8)}")
+        if not directory.exists():  # another instance or the daemon before may have unpacked it
             prepare(self._archive(variant["ModelDataUrl"]), directory, environment, log)
-        temporary = self._temporary / secrets.token_hex(4)  # short: Unix sockets may be made in there
-        return ModelServer(directory, environment, log, temporary, variant.get("StartupSeconds", STARTUP_SECONDS))
+        temporary = self._temporary / secrets.token_hex(4)  # a short path: TensorFlow may make Unix sockets there
+        limits = Limits(startup=variant.get("StartupSeconds", STARTUP_SECONDS))
+        return self._make_server(directory, environment, log, temporary, limits)
 
     def _archive(self, uri: str) -> Path:
         bucket, key = parse_uri(uri)
@@ -93,11 +101,14 @@ class Hosting:
             raise StorageError(f"There is no model archive at {uri}")
         return entry.path
 
-    def _writer(self, name: str, stream: str) -> Callable[[list[str]], None]:
-        return lambda lines: self._logs_of(name).stream(stream).write(lines)
+    def _writer(self, endpoint: str, stream: str) -> Callable[[list[str]], None]:
+        return lambda lines: self._logs_of(endpoint).stream(stream).write(lines)
 
-    def _logs_of(self, name: str) -> Logs:
-        with self._lock:
-            if name not in self._logs:
-                self._logs[name] = Logs(self._logs_root / name, self._services, LOG_GROUP + name)
-            return self._logs[name]
+    def _logs_of(self, endpoint: str) -> Logs:
+        logs = self._logs.get(endpoint)
+        if logs is None:
+            with self._lock:
+                if endpoint not in self._logs:
+                    self._logs[endpoint] = Logs(self._logs_root / endpoint, self._services, LOG_GROUP + endpoint)
+                logs = self._logs[endpoint]
+        return logs

@@ -1,4 +1,4 @@
-"""One instance of an endpoint as the daemon sees it: a process that serves a model's directory, kept running."""
+"""One instance of an endpoint: a child process that serves a model directory, kept running."""
 
 from __future__ import annotations
 
@@ -12,33 +12,44 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 from urllib.parse import urlsplit
 
+from localmode.core.threads import start_thread
+from localmode.hosting.errors import ModelServerError
+from localmode.hosting.log_copier import copy_log
+
 TIMEOUT_SECONDS = 60.0  # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_runtime_InvokeEndpoint.html
-# https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-inference-code.html: a container has eight minutes to
-# pass its first health check, and two seconds to answer each. How many it may miss AWS does not say: here as many as
-# fit into the time that an invocation may take, which may well keep the interpreter to itself.
 STARTUP_SECONDS = 480.0
-_PING_SECONDS = 2.0
-_PING_EVERY = 5.0
-_UNHEALTHY_AFTER = TIMEOUT_SECONDS + _PING_EVERY
-_LONGEST_LINE = 1 << 16
-_LONGEST_PAUSE = 30.0  # seconds between attempts to start a server again
+COMMAND = (sys.executable, "-P", "-m", "localmode.modelserver.server")  # -P: modules in the model directory stay unseen
+_JOIN_SECONDS = 5.0  # a process that has left the server's session may keep a pipe open
 _log = logging.getLogger(__name__)
 
 
-class ModelServerError(Exception):
-    """A model that cannot be served; the message goes into the endpoint's FailureReason."""
+@dataclass(frozen=True)
+class Limits:
+    """Time limits in seconds.
+
+    A container has eight minutes to pass its first health check and two seconds to answer each:
+    https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-inference-code.html. AWS does not say how many
+    checks it may miss. Here it may miss as many as fit into the time limit of an invocation, since an invocation may
+    keep Python's interpreter lock for so long.
+    """
+
+    startup: float = STARTUP_SECONDS
+    invocation: float = TIMEOUT_SECONDS
+    ping: float = 2.0
+    ping_interval: float = 5.0
+    unhealthy: float = TIMEOUT_SECONDS + 5.0
+    longest_pause: float = 30.0  # between two attempts to start the process again
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model server answers."""
+    """The answer of a model server."""
 
     status: int
     content_type: str
@@ -47,7 +58,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class _Running:
-    """A process that answers: where, and the connections to it that nobody uses at the moment."""
+    """A process that answers: its address and the connections to it that are not in use."""
 
     process: subprocess.Popen[bytes]
     port: int
@@ -56,13 +67,10 @@ class _Running:
 
 
 class ModelServer:
-    """A child process that serves one directory, on a loopback port of its own; started again when it ends or hangs.
+    """A child process that serves one directory on a loopback port of its own; restarted when it ends or hangs.
 
-    `log` takes the lines that it writes, `temporary` is a directory of its own while it runs. `outstanding` counts its
-    requests, for those who choose among servers.
+    `log` gets the lines that it writes; `temporary` is its directory for temporary files, which exists while it runs.
     """
-
-    COMMAND = (sys.executable, "-P", str(Path(__file__).parents[1] / "modelserver" / "server.py"))
 
     def __init__(
         self,
@@ -70,14 +78,17 @@ class ModelServer:
         environment: dict[str, str],
         log: Callable[[list[str]], None],
         temporary: Path,
-        startup_seconds: float = STARTUP_SECONDS,
+        limits: Limits = Limits(),
+        command: Sequence[str] = COMMAND,
+        popen: Callable[..., subprocess.Popen[bytes]] = subprocess.Popen,
     ) -> None:
-        self.outstanding = 0
-        self._startup_seconds = startup_seconds
         self._directory = directory
-        self._temporary = temporary
         self._environment = environment
         self._write_log = log
+        self._temporary = temporary
+        self._limits = limits
+        self._command = command
+        self._popen = popen
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
@@ -89,21 +100,26 @@ class ModelServer:
         """Whether requests can be sent to it."""
         return self._running is not None
 
+    @property
+    def pid(self) -> int | None:
+        """The ID of the latest process, which may have ended; None before the first one."""
+        return self._process.pid if self._process else None
+
     def start(self) -> None:
-        """Start the process and wait until it answers; raise ModelServerError with its reason if it will not."""
+        """Start the process and wait until it answers; raise ModelServerError with the reason if it does not."""
         process = self._launch()
-        self._in_thread(self._keep_running, process)
-        self._in_thread(self._keep_pinging)
+        self._start_thread("supervise", lambda: self._supervise(process), "It is not started again when it ends.")
+        self._start_thread("ping", self._keep_pinging, "It is not started again when it hangs.")
 
     def invoke(self, body: bytes, headers: dict[str, str]) -> Answer:
-        """POST to /invocations; raise TimeoutError after a minute, and ConnectionError where nobody answers."""
+        """POST to /invocations; raise TimeoutError after 60 seconds, ConnectionError if the process does not answer."""
         running = self._running
         if running is None:
             raise ConnectionRefusedError("it is being started")
         try:
             connection = running.idle.pop()
         except IndexError:
-            connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=TIMEOUT_SECONDS)
+            connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=self._limits.invocation)
         try:
             connection.request("POST", f"{running.path}/invocations", body, headers)
             response = connection.getresponse()
@@ -130,16 +146,16 @@ class ModelServer:
         with self._lock:
             threads = self._threads
         for thread in threads:
-            thread.join()
+            thread.join(_JOIN_SECONDS)
 
     def _launch(self) -> subprocess.Popen[bytes]:
         with self._lock:
             if self._stopping.is_set():
                 raise ModelServerError("the endpoint is being deleted")
             self._temporary.mkdir(parents=True, exist_ok=True)
-            process = subprocess.Popen(
-                [*self.COMMAND, str(self._directory)],
-                stdin=subprocess.PIPE,
+            process = self._popen(
+                [*self._command, str(self._directory)],
+                stdin=subprocess.PIPE,  # the process ends when this pipe does
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 cwd=self._directory,
@@ -147,8 +163,9 @@ class ModelServer:
                 start_new_session=True,
             )
             self._process = process
-        assert process.stderr is not None
-        self._in_thread(self._copy_log, process.stderr)
+        stderr = process.stderr
+        assert stderr is not None
+        self._start_thread("log", lambda: copy_log(stderr, self._write_log), "Its log is not copied any more.")
         ready = self._wait_until_ready(process)
         if "error" in ready:
             self._kill(process)
@@ -158,41 +175,41 @@ class ModelServer:
         return process
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> dict[str, str]:
-        """Return what the process says when it has started: its `url`, or an `error`."""
+        """Return the line of JSON that the process writes when it has started: its `url`, or an `error`."""
         late = threading.Event()
 
         def give_up() -> None:
             late.set()
             _kill_group(process)
 
-        timer = threading.Timer(self._startup_seconds, give_up)
+        timer = threading.Timer(self._limits.startup, give_up)
         timer.daemon = True
         timer.start()
         assert process.stdout is not None
         try:
             answer = dict(json.loads(process.stdout.readline()))
-        except ValueError:  # no JSON; or the server has been stopped, and the pipe is closed
-            answer = {"error": "the model server ended without a word; its log says more"}
+        except ValueError:  # no JSON; or `stop` has closed the pipe
+            answer = {"error": "the model server exited before it was ready; see its log"}
         timer.cancel()
         if late.is_set():
-            return {"error": f"it passed no health check within {self._startup_seconds:.0f} seconds of its start"}
+            return {"error": f"it passed no health check within {self._limits.startup:.0f} seconds of its start"}
         return answer
 
     def _keep_pinging(self) -> None:
-        """End a process that has not answered for too long; then `_keep_running` starts another one."""
-        pinged, heard = self._running, time.monotonic()
-        while not self._stopping.wait(_PING_EVERY):
+        """Kill a process that has not answered for too long; then `_supervise` starts another one."""
+        pinged, answered = self._running, time.monotonic()
+        while not self._stopping.wait(self._limits.ping_interval):
             running = self._running
             if running is None:
                 continue
-            if running is not pinged or _ping(running):
-                pinged, heard = running, time.monotonic()
-            elif time.monotonic() - heard > _UNHEALTHY_AFTER:
-                _log.warning("the model server of %s does not answer /ping and is ended", self._directory)
+            if running is not pinged or _ping(running, self._limits.ping):
+                pinged, answered = running, time.monotonic()
+            elif time.monotonic() - answered > self._limits.unhealthy:
+                _log.warning("The model server of %s does not answer /ping and is killed.", self._directory)
                 running.process.kill()
 
-    def _keep_running(self, process: subprocess.Popen[bytes]) -> None:
-        """Wait for the end of the process, and start another one, until the server is stopped."""
+    def _supervise(self, process: subprocess.Popen[bytes]) -> None:
+        """Wait for the end of the process and start another one, until the server is stopped."""
         pause = 0.0
         while True:
             process.wait()
@@ -200,20 +217,15 @@ class ModelServer:
                 running, self._running = self._running, None
             for connection in running.idle if running else []:
                 connection.close()
-            self._kill(process)  # what it has started
+            self._kill(process)  # and the processes that it has started
             if self._stopping.wait(pause):
                 return
-            _log.warning("the model server of %s ended (%s) and is started again", self._directory, process.returncode)
+            _log.warning("The model server of %s ended (%s); starting it again.", self._directory, process.returncode)
             try:
                 process, pause = self._launch(), 1.0
             except (ModelServerError, OSError) as error:
-                _log.warning("the model server of %s cannot be started again: %s", self._directory, error)
-                pause = min(2 * pause or 1.0, _LONGEST_PAUSE)
-
-    def _copy_log(self, stream: IO[bytes]) -> None:
-        while line := stream.readline(_LONGEST_LINE):
-            self._write_log([line.decode(errors="replace").rstrip()])
-        stream.close()
+                _log.warning("The model server of %s could not be started again: %s", self._directory, error)
+                pause = min(2 * pause or 1.0, self._limits.longest_pause)
 
     def _kill(self, process: subprocess.Popen[bytes]) -> None:
         _kill_group(process)
@@ -223,15 +235,14 @@ class ModelServer:
             if pipe is not None:
                 pipe.close()
 
-    def _in_thread(self, function: Callable[..., None], *arguments: object) -> None:
-        thread = threading.Thread(target=function, args=arguments, daemon=True, name=f"serving {self._directory}")
-        with self._lock:  # whoever stops the server joins threads that have begun
-            thread.start()
+    def _start_thread(self, what: str, target: Callable[[], None], consequence: str) -> None:
+        with self._lock:  # `stop` joins the threads that have been started
+            thread = start_thread(f"{what} of the model server of {self._directory}", target, consequence)
             self._threads = [*(each for each in self._threads if each.is_alive()), thread]
 
 
-def _ping(running: _Running) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=_PING_SECONDS)
+def _ping(running: _Running, timeout: float) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=timeout)
     try:
         connection.request("GET", f"{running.path}/ping")
         return connection.getresponse().status == 200
@@ -242,5 +253,5 @@ def _ping(running: _Running) -> bool:
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    with suppress(ProcessLookupError, PermissionError):  # gone; macOS says so of a zombie by the second
+    with suppress(ProcessLookupError, PermissionError):  # it is gone; macOS raises the latter for a zombie
         os.killpg(process.pid, signal.SIGKILL)
