@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import localmode
-from localmode.core.home import FORMAT
+from localmode.core.home import FORMAT, claim
 from tests.support import format_1
 from tests.support.local import BUCKET, Daemon
 
@@ -66,3 +66,48 @@ def test_a_damaged_version_is_one_clear_line(new_daemon: Make, tmp_path: Path) -
     result = daemon.cli("start")
     assert (result.returncode, result.stderr.count("\n")) == (1, 1), result
     assert f"{daemon.home}/format is damaged" in result.stderr
+
+
+def test_the_state_directory_is_for_its_owner_alone(daemon: Daemon) -> None:
+    assert daemon.home.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_port_and_key_that_make_no_sense_are_one_clear_line(new_daemon: Make) -> None:
+    daemon = new_daemon()
+    claim(daemon.home)
+    for content in ("{", "[]", '{"port": "x"}', '{"port": 99999999}', '{"port": 1, "access_key": 3}'):
+        (daemon.home / "daemon.json").write_text(content)
+        result = daemon.cli("start")
+        assert result.returncode == 1
+        assert result.stderr.count("\n") == 1
+        assert "daemon.json is damaged" in result.stderr
+
+
+@pytest.mark.parametrize("content", ["{", "{}", '{"request": 1}'])
+def test_a_damaged_job_journal_is_one_clear_line(new_daemon: Make, content: str) -> None:
+    daemon = new_daemon()
+    claim(daemon.home)
+    (daemon.home / "jobs").mkdir()
+    (daemon.home / "jobs" / "mine.json").write_text(content)
+    result = daemon.cli("start")
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1
+    assert f"{daemon.home}/jobs/mine.json is damaged" in result.stderr
+
+
+def test_a_directory_that_holds_something_else_is_neither_used_nor_deleted(new_daemon: Make, tmp_path: Path) -> None:
+    daemon = new_daemon(tmp_path)
+    (tmp_path / "thesis.txt").write_text("mine")
+    mode = tmp_path.stat().st_mode
+    for command in ("start", "status", "reset", "serve"):
+        result = daemon.cli(command)
+        assert (result.returncode, result.stderr.count("\n")) == (1, 1), result
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+    assert tmp_path.stat().st_mode == mode
+
+
+def test_a_home_that_cannot_be_made_is_one_clear_line(new_daemon: Make, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = new_daemon(tmp_path / "file" / "home").cli("start")
+    assert result.returncode == 1
+    assert result.stderr.startswith("localmode: localmode cannot use its state directory")

@@ -1,6 +1,7 @@
 """What clients change in IAM and CloudWatch Logs, also in the logs of jobs: it is there after the daemon's end."""
 
 import json
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ from botocore.exceptions import ClientError
 
 from localmode.core.durable import append_lines
 from localmode.services.changes import Change, Journal
-from localmode.services.logs import Logs
+from localmode.services.logs import Logs, LogStream
 from tests.support.gate import Gate
 from tests.support.local import SOON, Daemon, Pipe, Rooms, ended, job_request
 
@@ -172,11 +173,28 @@ def test_a_log_over_weeks_whose_clock_went_back_is_whole_after_a_restart(new_dae
     assert sorted(event["timestamp"] for event in found) == sorted(moments)
 
 
-def test_a_job_whose_log_is_deleted_fails_with_its_own_reason(rooms: Rooms, name: str, pipe: Pipe, order: Pipe) -> None:
+@pytest.fixture
+def written(name: str, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set as soon as lines of the test's job are in its log."""
+    event = threading.Event()
+    write = LogStream.write
+
+    def watched(self: LogStream, lines: list[str]) -> None:
+        write(self, lines)
+        if self.name.startswith(f"{name}/") and lines:
+            event.set()
+
+    monkeypatch.setattr(LogStream, "write", watched)
+    return event
+
+
+def test_a_job_whose_log_is_deleted_fails_with_its_own_reason(
+    rooms: Rooms, name: str, pipe: Pipe, order: Pipe, written: threading.Event
+) -> None:
     job = rooms.create(job_request(name, *SHELL, f"echo before; echo up > {pipe}; read line < {order}; exit 3"))
     pipe.line()
     stream = {"logGroupName": GROUP, "logStreamName": f"{name}/algo-1-{int(job.record.created)}"}
-    wait_for_lines(rooms, stream, 1)
+    assert written.wait(SOON)
     rooms.services.logs("DeleteLogStream", **stream)
     order.send("go")
     assert ended(job).failure_reason == "AlgorithmError: , exit code: 3"
@@ -192,13 +210,13 @@ def test_a_stream_of_a_client_s_with_the_longest_name_can_be_deleted(rooms: Room
 
 
 def test_a_job_whose_log_is_deleted_goes_on_and_its_log_begins_anew(
-    rooms: Rooms, name: str, pipe: Pipe, order: Pipe
+    rooms: Rooms, name: str, pipe: Pipe, order: Pipe, written: threading.Event
 ) -> None:
     script = f"echo before; echo up > {pipe}; read line < {order}; echo after; echo up > {pipe}; read line < {order}"
     job = rooms.create(job_request(name, *SHELL, script))
     pipe.line()
     delete = {"logGroupName": GROUP, "logStreamName": f"{name}/algo-1-{int(job.record.created)}"}
-    wait_for_lines(rooms, delete, 1)
+    assert written.wait(SOON)
     rooms.services.logs("DeleteLogStream", **delete)
     order.send("go")
     pipe.line()
@@ -244,19 +262,6 @@ def test_lines_that_meet_a_deletion_are_in_the_log_and_on_disk(
     where = {"logGroupName": group, "logStreamName": name, "startFromHead": True}
     assert [event["message"] for event in call("GetLogEvents", **where)["events"]] == lines[kept:]
     assert (left, stream.last_lines(2000)) == ([], lines[kept:])
-
-
-def wait_for_lines(rooms: Rooms, stream: dict[str, str], count: int) -> None:
-    end = time.monotonic() + 30
-    while len(events(rooms, stream)) < count:
-        assert time.monotonic() < end
-
-
-def events(rooms: Rooms, stream: dict[str, str]) -> list[Any]:
-    try:
-        return list(rooms.services.logs("GetLogEvents", **stream)["events"])
-    except RuntimeError:  # not there yet
-        return []
 
 
 def test_deleted_logs_stay_deleted(new_daemon: Make) -> None:

@@ -1,0 +1,99 @@
+"""Which requests are refused, and what every response has."""
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.support.local import BUCKET, Daemon
+from tests.support.raw_http import head, raw
+
+ORIGIN = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
+
+
+LIST_JOBS = {"X-Amz-Target": "SageMaker.ListTrainingJobs"}
+
+
+@pytest.mark.parametrize("service", ["sagemaker", "s3", "iam", "sts", "logs"])
+def test_a_wrong_key_is_refused(daemon: Daemon, service: str) -> None:
+    headers = daemon.signed(service, "POST", "/", b"{}", **LIST_JOBS)
+    headers["Authorization"] = headers["Authorization"].replace(daemon.state["access_key"], "LOCALMODE0000000000000000")
+    status, _, answer = daemon.request("POST", "/", b"{}", headers)
+    assert status == 403
+    assert b"does not carry localmode" in answer
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"X-Localmode-Key": ""},
+        {"X-Localmode-Key": "x"},
+        {"X-Localmode-Key": "\xe9"},
+        {"X-Localmode-Key": "{access_key}"},
+        {"Authorization": "Basic eDp5"},
+        {"Authorization": "AWS4-HMAC-SHA256 Credential=/20260101/us-east-1/s3/aws4_request"},
+        {"Authorization": "AWS4-HMAC-SHA256 Credential="},
+        {"Authorization": "AWS key:signature"},
+        {"Authorization": "AWS {access_key}:signature"},
+        {"Authorization": "AWS4-HMAC-SHA256 Credential={access_key}/20260101/us-east-1/s3/aws4_request"},
+        {"Authorization": "AWS4-HMAC-SHA256 Credential={access_key}/20260101/us-east-1/localmode/aws4_request"},
+    ],
+)
+@pytest.mark.parametrize("path", ["/", f"/{BUCKET}/x", "/_localmode/status", "/endpoints/x/invocations", "/?x=%ff"])
+def test_without_the_key_nobody_comes_in(daemon: Daemon, headers: dict[str, str], path: str) -> None:
+    given = {name: value.replace("{access_key}", daemon.state["access_key"]) for name, value in headers.items()}
+    assert daemon.request("POST", path, b"{}", given)[0] == 403
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1", "127.0.0.1:1", "localhost.evil.example:{port}", ""])
+def test_another_host_name_is_refused_even_with_the_key(daemon: Daemon, host: str) -> None:
+    status, _, answer = daemon.send("sagemaker", "POST", "/", b"{}", **LIST_JOBS, Host=host.format(port=daemon.port))
+    assert (status, b"only under its own loopback address" in answer) == (403, True)
+
+
+def test_a_request_without_a_host_is_refused(daemon: Daemon) -> None:
+    request = head(daemon, "sagemaker").replace(f"Host: 127.0.0.1:{daemon.port}\r\n".encode(), b"")
+    assert b"only under its own loopback address" in raw(daemon, request)
+
+
+@pytest.mark.parametrize("path", ["/", f"/{BUCKET}/x", "/_localmode/status"])
+def test_a_preflight_of_another_origin_gets_nothing_usable(daemon: Daemon, path: str) -> None:
+    status, headers, _ = daemon.request("OPTIONS", path, headers=ORIGIN)
+    assert status == 403
+    assert not [name for name in headers if name.lower().startswith("access-control-")]
+
+
+@pytest.mark.parametrize("service", ["sagemaker", "s3", "iam", "sts", "logs"])
+def test_no_answer_allows_another_origin_to_read_it(daemon: Daemon, service: str) -> None:
+    _, headers, _ = daemon.send(service, "GET", "/", **ORIGIN)
+    assert not [name for name in headers if name.lower().startswith("access-control-")]
+
+
+def test_no_answer_of_moto_does_either(daemon: Daemon) -> None:
+    answers = [daemon.client("iam").list_roles(), daemon.client("logs").describe_log_groups()]
+    answers.append(daemon.client("sts").get_session_token())
+    for answer in answers:
+        headers = answer["ResponseMetadata"]["HTTPHeaders"]
+        assert not [name for name in headers if name.lower().startswith("access-control-")]
+
+
+def test_localmode_s_own_errors_of_iam_have_its_form(daemon: Daemon) -> None:
+    with pytest.raises(ClientError) as caught:
+        daemon.client("iam").get_organizations_access_report(JobId="0" * 36)
+    assert caught.value.response["Error"]["Code"] == "UnknownOperationException"
+
+
+def test_every_answer_has_an_id_of_its_own(daemon: Daemon) -> None:
+    ids = set()
+    for service, call, refused in (
+        ("sagemaker", ("list_models", {}), ("describe_model", {"ModelName": "unknown"})),
+        ("sagemaker-runtime", None, ("invoke_endpoint", {"EndpointName": "unknown", "Body": b""})),
+        ("s3", ("list_buckets", {}), ("get_object", {"Bucket": BUCKET, "Key": "unknown"})),
+        ("logs", ("describe_log_groups", {}), ("get_log_events", {"logGroupName": "a", "logStreamName": "b"})),
+    ):
+        client = daemon.client(service)
+        if call:
+            ids.add(getattr(client, call[0])(**call[1])["ResponseMetadata"]["RequestId"])
+        with pytest.raises(ClientError) as caught:
+            getattr(client, refused[0])(**refused[1])
+        ids.add(caught.value.response["ResponseMetadata"]["RequestId"])
+    assert len(ids) == 7
