@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 CODE = ROOT / "localmode"
 DOCUMENT = (ROOT / "docs" / "architecture.md").read_text()
-LOCKS = ("Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore")
+LOCKS = ("Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore", "KeyedLocks")
 STARTERS = ("start_thread", "Thread", "Timer", "ThreadPoolExecutor")
 
 
@@ -103,7 +103,7 @@ def test_every_module_that_starts_threads_is_in_the_table_of_threads() -> None:
     starting = {
         module
         for module, tree in modules()
-        if any(isinstance(node, ast.Call) and called(node.func) in STARTERS for node in ast.walk(tree))
+        if any(isinstance(node, ast.expr) and called(node) in STARTERS for node in ast.walk(tree))
     }
     assert set().union(*(quoted(row[1]) for row in rows("Threads"))) == starting - {"core.threads"}
 
