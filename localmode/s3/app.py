@@ -1,4 +1,7 @@
-"""S3 over HTTP: a request is parsed, checked, carried out and answered. A write is on disk before its answer."""
+"""S3 over HTTP: parse a request, check it, perform the operation, serialize the answer.
+
+A write is on disk before it is answered.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from werkzeug.wsgi import ClosingIterator
 
 from localmode.core.aws import ACCOUNT_ID
 from localmode.core.errors import ApiError
-from localmode.s3.errors import BucketNotEmpty, NoSuchBucket, NoSuchUpload, no_such_upload
+from localmode.s3.errors import BucketNotEmpty, NoSuchBucket, NoSuchKey, NoSuchUpload
 from localmode.s3.operations.buckets import BucketOperations, document_operations
 from localmode.s3.operations.listing import ListOperations
 from localmode.s3.operations.multipart import PartOperations
@@ -26,7 +29,7 @@ from localmode.s3.wire.body import Body
 from localmode.s3.wire.headers import Parameters, refuse_versions
 
 _PRIVATE = ("private", "bucket-owner-full-control")
-# What a client may say beside what an operation is about: checked here, by Body, or without meaning in local mode.
+# Parameters that every operation accepts: checked here or by Body, or without effect in localmode.
 _ALWAYS = {
     "Bucket",
     "Key",
@@ -42,8 +45,18 @@ _ALWAYS = {
 }
 
 
+_ERRORS: dict[type[Exception], ApiError] = {
+    NoSuchBucket: ApiError("NoSuchBucket", "The specified bucket does not exist", 404),
+    BucketNotEmpty: ApiError("BucketNotEmpty", "The bucket you tried to delete is not empty", 409),
+    NoSuchKey: ApiError("NoSuchKey", "The specified key does not exist.", 404),
+    NoSuchUpload: ApiError(
+        "NoSuchUpload", "The specified upload does not exist. It may have been aborted or completed.", 404
+    ),
+}
+
+
 class S3Application:
-    """Answers the S3 requests of clients over HTTP."""
+    """Answer the S3 requests of clients over HTTP."""
 
     def __init__(self, store: ObjectStore, region: str = "us-east-1") -> None:
         uploads = Uploads(store.layout.uploads, store.layout.scratch)
@@ -61,14 +74,9 @@ class S3Application:
         try:
             return self._answer(environ, target)
         except ApiError as error:
-            failure = error
-        except NoSuchBucket:
-            failure = ApiError("NoSuchBucket", "The specified bucket does not exist", 404)
-        except BucketNotEmpty:
-            failure = ApiError("BucketNotEmpty", "The bucket you tried to delete is not empty", 409)
-        except NoSuchUpload:
-            failure = no_such_upload()
-        return answers.error_answer(failure, target.bucket, target.key)
+            return answers.error_answer(error, target.bucket, target.key)
+        except tuple(_ERRORS) as error:
+            return answers.error_answer(_ERRORS[type(error)], target.bucket, target.key)
 
     def _answer(self, environ: dict[str, Any], target: rest.Target) -> Response:
         if (target.bucket or target.key) and not BUCKET_NAME.fullmatch(target.bucket):
@@ -79,7 +87,7 @@ class S3Application:
         perform, known = self._operations[operation.name]
         given = rest.parameters_of(operation, environ, target)
         _check(operation.name, given, known | _ALWAYS)
-        # CompleteMultipartUpload tells the checksum of the object, not that of its own list of parts.
+        # The checksum headers of CompleteMultipartUpload are about the object, not about the list of parts in its body.
         body = Body(environ, described=operation.name != "CompleteMultipartUpload")
         if (shape := rest.payload_of(operation)) is not None:
             given |= _document(operation, shape, body)
@@ -90,12 +98,12 @@ class S3Application:
             start, stop = result.span
             file.seek(start)
             response.response = ClosingIterator(chunks_of(file, stop - start), file.close)
-            response.direct_passthrough = True  # which closes what it passes, and not the response
+            response.direct_passthrough = True  # werkzeug then closes the iterator, not the response
         return response
 
 
 def _check(operation: str, given: Parameters, known: set[str]) -> None:
-    """Raise ApiError for what a request asks that local mode does not do; nothing is ignored."""
+    """Raise ApiError for every parameter that localmode does not support, so that none is silently ignored."""
     for name, value in given.items():
         if name not in known and not name.startswith("Checksum") and value != {}:
             raise ApiError("NotImplemented", f"localmode's S3 does not implement {name} of {operation}", 501)

@@ -1,28 +1,27 @@
-"""TODO: localmode/s3/errors.py"""
+"""Errors of the store and of the in-process interface. `app` turns those of the store into S3's error answers."""
 
 from __future__ import annotations
 
-from localmode.core.errors import ApiError
-
-
-def no_such_key() -> ApiError:
-    """Return the error for an object that is not there."""
-    return ApiError("NoSuchKey", "The specified key does not exist.", 404)
-
-
-def no_such_upload() -> ApiError:
-    """Return the error for an upload that is not under way."""
-    message = "The specified upload does not exist. It may have been aborted or completed."
-    return ApiError("NoSuchUpload", message, 404)
-
 
 class NoSuchBucket(Exception):
-    """There is no bucket of this name."""
+    """The bucket does not exist; the argument is its name."""
 
 
 class BucketNotEmpty(Exception):
-    """A bucket that still holds objects is to be deleted."""
+    """The bucket cannot be deleted because it still holds objects; the argument is its name."""
+
+
+class NoSuchKey(Exception):
+    """The object does not exist; the argument is its key."""
 
 
 class NoSuchUpload(Exception):
-    """There is no such multipart upload: it was completed, aborted or never begun."""
+    """The multipart upload does not exist: it was completed, aborted or never created. The argument is its ID."""
+
+
+class StorageError(Exception):
+    """A job or an endpoint uses S3 in a way that fails; the message becomes part of its FailureReason."""
+
+
+class InvalidKey(StorageError):
+    """A file has a name that no S3 object can have."""

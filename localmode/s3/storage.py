@@ -1,4 +1,4 @@
-"""S3 for training jobs and endpoints, in this process."""
+"""S3 for training jobs and endpoints, which run in the same process as the store."""
 
 from __future__ import annotations
 
@@ -7,21 +7,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from localmode.s3.errors import NoSuchBucket
+from localmode.s3.errors import InvalidKey, NoSuchBucket, StorageError
 from localmode.s3.store.digest import chunks_of
 from localmode.s3.store.index import StoredObject
 from localmode.s3.store.objects import ObjectStore
 
+__all__ = ["BUCKET_NAME", "InvalidKey", "Storage", "StorageError", "parse_uri"]
+
 BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _S3_URI = re.compile(rf"s3://({BUCKET_NAME.pattern})(?:/(.*))?", re.DOTALL)
-
-
-class StorageError(Exception):
-    """An S3 request of a job that cannot be met; the message goes into its FailureReason."""
-
-
-class InvalidKey(StorageError):
-    """A name that no S3 object can have."""
 
 
 def parse_uri(uri: str) -> tuple[str, str]:
@@ -33,22 +27,22 @@ def parse_uri(uri: str) -> tuple[str, str]:
 
 
 class Storage:
-    """What a job or an endpoint does with S3: list, read, put and delete."""
+    """List, read, put and delete objects. Methods raise StorageError for an unknown bucket."""
 
     def __init__(self, store: ObjectStore) -> None:
         self.store = store
 
     def bucket_exists(self, bucket: str) -> bool:
-        """Tell whether there is such a bucket."""
+        """Return whether a bucket exists."""
         return self.store.has_bucket(bucket)
 
     def objects(self, bucket: str, prefix: str) -> list[StoredObject]:
-        """Return the objects under a prefix; raise StorageError where there is no such bucket."""
+        """Return the objects under a prefix in S3's order."""
         with _known_bucket():
             return self.store.objects(bucket, prefix)
 
     def get(self, bucket: str, key: str) -> StoredObject | None:
-        """Return one object, None where there is none; raise StorageError where there is no such bucket."""
+        """Return an object, or None."""
         with _known_bucket():
             return self.store.get(bucket, key)
 
@@ -57,18 +51,17 @@ class Storage:
 
         `check` is called before every part of the file and at last before the object replaces the old one. It may
         raise to cut the upload off; then the old object stays.
-        Raises InvalidKey for a key of bytes that are no UTF-8, as a file's name can have; StorageError where there is
-        no such bucket.
+        Raises InvalidKey for a key that is not UTF-8, as names of files may be.
         """
         try:
             key.encode()
         except UnicodeEncodeError as error:
-            raise InvalidKey(f"{key!r} cannot be the name of an S3 object: it is not UTF-8") from error
+            raise InvalidKey(f"{key!r} cannot be the key of an S3 object: it is not UTF-8") from error
         with _known_bucket(), path.open("rb") as file:
             self.store.write(bucket, key, _checked(chunks_of(file), check), check=lambda digest, old: check())
 
     def delete(self, bucket: str, key: str) -> None:
-        """Delete an object, where there is one; raise StorageError where there is no such bucket."""
+        """Delete an object, if it exists."""
         with _known_bucket():
             self.store.delete(bucket, key)
 
@@ -81,7 +74,7 @@ def _checked(chunks: Iterator[bytes], check: Callable[[], None]) -> Iterator[byt
 
 @contextmanager
 def _known_bucket() -> Iterator[None]:
-    """Say of a missing bucket what a job's FailureReason is to say."""
+    """Turn NoSuchBucket into a StorageError that a FailureReason can quote."""
     try:
         yield
     except NoSuchBucket as error:

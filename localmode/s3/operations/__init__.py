@@ -1,1 +1,1 @@
-"""The operations of S3."""
+"""The operations of S3, as functions of parsed parameters and a body."""

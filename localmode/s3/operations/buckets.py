@@ -1,4 +1,4 @@
-"""The operations of S3 on buckets and what is configured for them."""
+"""The operations of S3 on buckets and their configuration."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from localmode.s3.wire.body import Body
 from localmode.s3.wire.headers import Parameters
 
 _REGION = "region"
-_REGION_NAME = re.compile(r"(?!us-east-1$)[a-zA-Z0-9-]+")  # us-east-1 is where a bucket is that names no Region
+_REGION_NAME = re.compile(r"(?!us-east-1$)[a-zA-Z0-9-]+")  # a bucket without LocationConstraint is in us-east-1
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 _RESERVED_NAME = re.compile(
     r"(xn--|sthree-|amzn-s3-demo-).*|.*\.\..*|(\d+\.){3}\d+|.*(-s3alias|--ol-s3|\.mrap|--x-s3|--table-s3)"
 )
-# Kept and given back as they are; of all of them, only tags mean anything here.
-# Subject of the operations: member of the request, member of the answer, error where there is none.
+# Documents that are stored and returned unchanged, and have no other effect.
+# Subject of the operations: member of the request, member of the answer, error if nothing is configured.
 _DOCUMENTS = {
     "BucketTagging": ("Tagging", "TagSet", "NoSuchTagSet"),
     "BucketPolicy": ("Policy", "Policy", "NoSuchBucketPolicy"),
@@ -57,7 +57,7 @@ class BucketOperations:
         self._region = region
 
     def list_buckets(self, given: Parameters, body: Body) -> Result:
-        """List the buckets by name, from a token on; the token is the last name before."""
+        """List the buckets by name; a continuation token is the last name of the page before."""
         after, limit = given.get("ContinuationToken", ""), given.get("MaxBuckets", 10_000)
         wanted = given.get("BucketRegion")
         found = [
@@ -71,7 +71,7 @@ class BucketOperations:
         return Result({"Buckets": found[:limit], "Owner": OWNER, "ContinuationToken": token})
 
     def create_bucket(self, given: Parameters, body: Body) -> Result:
-        """Make a bucket. One's own bucket may be made again in us-east-1 only."""
+        """Create a bucket. In us-east-1 only, creating one's own bucket again succeeds."""
         configuration = given.get("CreateBucketConfiguration", {})
         if unknown := configuration.keys() - {"LocationConstraint", "Tags"}:
             raise ApiError("NotImplemented", f"localmode's S3 does not implement {min(unknown)} of CreateBucket", 501)
@@ -89,21 +89,21 @@ class BucketOperations:
         return Result({"Location": f"/{name}"})
 
     def head_bucket(self, given: Parameters, body: Body) -> Result:
-        """Tell whether there is such a bucket."""
+        """Return the Region of a bucket."""
         return Result({"BucketRegion": self._region_of(given)})
 
     def delete_bucket(self, given: Parameters, body: Body) -> Result:
-        """Remove an empty bucket, with the uploads into it that never ended."""
+        """Delete an empty bucket, and abort the multipart uploads into it."""
 
-        def forget_uploads() -> None:
+        def end_uploads() -> None:
             for upload in self._uploads.of_bucket(given["Bucket"]):
                 self._uploads.end(upload)
 
-        self._files.delete_bucket(given["Bucket"], forget_uploads)
+        self._files.delete_bucket(given["Bucket"], end_uploads)
         return Result(status=204)
 
     def get_bucket_location(self, given: Parameters, body: Body) -> Result:
-        """Return the bucket's region; us-east-1 has no name here."""
+        """Return the Region of a bucket; us-east-1 is the empty string in this operation."""
         region = self._region_of(given)
         return Result({"LocationConstraint": "" if region == "us-east-1" else region})
 
@@ -111,18 +111,18 @@ class BucketOperations:
         return str(self._files.bucket(given["Bucket"]).documents.get(_REGION, self._region))
 
     def get_bucket_versioning(self, given: Parameters, body: Body) -> Result:
-        """Say that versioning has never been on."""
+        """Return that versioning has never been enabled."""
         self._files.bucket(given["Bucket"])
         return Result()
 
     def get_bucket_acl(self, given: Parameters, body: Body) -> Result:
-        """Say that the owner may do everything, and nobody else anything."""
+        """Return the owner and no grants to others."""
         self._files.bucket(given["Bucket"])
         return Result({"Owner": OWNER, "Grants": []})
 
 
 def document_operations(files: ObjectStore) -> Operations:
-    """Return the operations that keep, give back and forget a bucket's documents."""
+    """Return the operations that put, get and delete a bucket's documents."""
     found: Operations = {}
     for subject, (request, _, _) in _DOCUMENTS.items():
         found[f"Get{subject}"] = (partial(_get_document, files, subject), set())

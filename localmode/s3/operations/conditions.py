@@ -1,11 +1,11 @@
-"""TODO: localmode/s3/operations/conditions.py"""
+"""Conditional requests and ranges (RFC 9110, sections 13 and 14)."""
 
 from __future__ import annotations
 
 import re
 
 from localmode.core.errors import ApiError
-from localmode.s3.errors import no_such_key
+from localmode.s3.errors import NoSuchKey
 from localmode.s3.store.index import StoredObject
 from localmode.s3.wire.headers import Parameters
 
@@ -16,26 +16,26 @@ WRITING_IF = {"IfMatch", "IfNoneMatch"}
 
 
 def precondition_failed(name: str) -> ApiError:
-    """Return the error for a condition of the request that does not hold."""
+    """Return the error for a condition that does not hold."""
     return ApiError("PreconditionFailed", f"At least one of the pre-conditions you specified did not hold: {name}", 412)
 
 
 def is_unchanged(given: Parameters, etag: str, modified: float) -> bool:
-    """Whether the conditions hold that ask for what the client knows; times are in whole seconds."""
+    """Return whether If-Match or If-Unmodified-Since holds; times are compared in whole seconds."""
     if wanted := given.get("IfMatch"):
         return _matches(wanted, etag)
     return "IfUnmodifiedSince" not in given or int(modified) <= int(given["IfUnmodifiedSince"])
 
 
 def has_changed(given: Parameters, etag: str, modified: float) -> bool:
-    """Whether the conditions hold that ask for what the client does not know."""
+    """Return whether If-None-Match or If-Modified-Since holds."""
     if known := given.get("IfNoneMatch"):
         return not _matches(known, etag)
     return "IfModifiedSince" not in given or int(modified) > int(given["IfModifiedSince"])
 
 
 def check_source(given: Parameters, source: StoredObject) -> None:
-    """Raise ApiError where the conditions do not hold under which an object may be copied."""
+    """Raise ApiError if the conditions on the source of a copy do not hold."""
     conditions = {name.removeprefix("CopySource"): given[name] for name in COPYING_IF if name in given}
     state = (conditions, source.digest.etag, source.modified / 1e9)
     if not (is_unchanged(*state) and has_changed(*state)):
@@ -43,14 +43,14 @@ def check_source(given: Parameters, source: StoredObject) -> None:
 
 
 def check_target(given: Parameters, old: StoredObject | None) -> None:
-    """Raise ApiError where the conditions do not hold under which an object may be written in the place of another."""
+    """Raise ApiError, or NoSuchKey, if the conditions on replacing `old` do not hold."""
     if given.get("IfNoneMatch", "*") != "*":
-        raise ApiError("NotImplemented", "localmode's S3 knows If-None-Match for writing only with *", 501)
+        raise ApiError("NotImplemented", "localmode's S3 implements If-None-Match of writes only with *", 501)
     if given.get("IfNoneMatch") and old is not None:
         raise precondition_failed("If-None-Match")
     if wanted := given.get("IfMatch"):
         if old is None:
-            raise no_such_key()
+            raise NoSuchKey(given["Key"])
         if wanted.strip('"') != old.digest.etag:
             raise precondition_failed("If-Match")
 
@@ -60,9 +60,9 @@ def _matches(etags: str, etag: str) -> bool:
 
 
 def span_in(text: str, size: int) -> tuple[int, int] | None:
-    """Return where the bytes that a Range header asks for begin and end; raise ApiError if there are none.
+    """Return where the bytes of a Range header begin and end; raise ApiError if the object has no byte in the range.
 
-    None is for what is to be ignored: another unit, several ranges, no range (RFC 9110, 14.2).
+    Return None for a header to be ignored: another unit, several ranges, no range (RFC 9110, section 14.2).
     """
     match = _RANGE.fullmatch(text)
     if match is None or not any(match.groups()) or (all(match.groups()) and int(match[1]) > int(match[2])):

@@ -17,7 +17,7 @@ _LISTING = {"Prefix", "Delimiter", "MaxKeys", "EncodingType"}
 
 
 class ListOperations:
-    """List a bucket, as either version of the operation has it."""
+    """List a bucket, in either version of the operation."""
 
     PARAMETERS = {
         "ListObjects": {*_LISTING, "Marker"},
@@ -28,7 +28,7 @@ class ListOperations:
         self._files = files
 
     def list_objects(self, given: Parameters, body: Body) -> Result:
-        """List objects from a marker on."""
+        """List the objects after a marker."""
         marker = given.get("Marker", "")
         page = self._page(given, marker)
         members = self._listed(given, page, with_owner=True) | {"Marker": marker}
@@ -37,7 +37,7 @@ class ListOperations:
         return Result(_encoded(given, members))
 
     def list_objects_v2(self, given: Parameters, body: Body) -> Result:
-        """List objects from a token on, or from a key on."""
+        """List the objects after a token or a key."""
         after = given.get("StartAfter", "")
         if (token := given.get("ContinuationToken")) is not None:
             after = _key_of(token)
@@ -92,7 +92,7 @@ def _key_of(token: str) -> str:
 
 
 def _encoded(given: Parameters, members: Parameters) -> Parameters:
-    """Return a listing with its keys in the encoding that the client asks for."""
+    """Return a listing with its keys encoded as the client requests."""
     if given.get("EncodingType") != "url":
         return members
 

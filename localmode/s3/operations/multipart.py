@@ -40,11 +40,11 @@ class PartOperations:
         self._uploads = uploads
 
     def create_multipart_upload(self, given: Parameters, body: Body) -> Result:
-        """Begin an upload."""
+        """Create an upload."""
         self._files.bucket(given["Bucket"])
         upload = Upload(given["Bucket"], checked_key(given["Key"]), kept_headers(given), tags_in_header(given))
         self._uploads.create(upload)
-        if not self._files.has_bucket(upload.bucket):  # it has been deleted, and did not know of this upload
+        if not self._files.has_bucket(upload.bucket):  # deleted meanwhile, without ending this upload
             self._uploads.end(upload)
             raise NoSuchBucket(upload.bucket)
         return Result({"Bucket": upload.bucket, "Key": upload.key, "UploadId": upload.identity})
@@ -64,15 +64,15 @@ class PartOperations:
         return Result({"CopyPartResult": {**identity(part.digest), "LastModified": part.modified}})
 
     def complete_multipart_upload(self, given: Parameters, body: Body) -> Result:
-        """Put the parts together in the order given, which is that of their numbers."""
+        """Assemble the parts in the order given, which must be that of their numbers."""
         upload = self._upload(given)
         parts = _chosen(given.get("MultipartUpload", {}).get("Parts", []), self._uploads.parts(upload))
         size = sum(part.size for part in parts)
         if given.get("MpuObjectSize", size) != size:
-            raise ApiError("InvalidRequest", f"x-amz-mp-object-size: the parts have {size} bytes together")
+            raise ApiError("InvalidRequest", f"x-amz-mp-object-size does not match: the parts have {size} bytes together")
 
         def check(digest: Digest, old: StoredObject | None) -> Digest:
-            self._uploads.get(upload.identity, upload.bucket, upload.key)  # not aborted, nor completed, meanwhile
+            self._uploads.get(upload.identity, upload.bucket, upload.key)  # it may have ended meanwhile
             check_target(given, old)
             of_parts = digest_of_parts(parts)
             if given.get("ChecksumType") != "FULL_OBJECT":
@@ -84,22 +84,22 @@ class PartOperations:
         try:
             entry = self._files.write(upload.bucket, upload.key, whole(parts), upload.headers, upload.tags, check)
         except FileNotFoundError as error:
-            self._uploads.get(upload.identity, upload.bucket, upload.key)  # it may have been aborted at this moment
-            raise _invalid_part() from error  # or the part has been sent anew
-        self._uploads.end(upload)  # whoever aborts it from now on comes too late
+            self._uploads.get(upload.identity, upload.bucket, upload.key)  # aborted meanwhile
+            raise _invalid_part() from error  # or the part has been replaced
+        self._uploads.end(upload)
         location = f"/{upload.bucket}/{upload.key}"
         members = {"Location": location, "Bucket": upload.bucket, "Key": upload.key}
         return Result({**members, **identity(entry.digest)})
 
     def abort_multipart_upload(self, given: Parameters, body: Body) -> Result:
-        """Forget an upload."""
+        """Abort an upload."""
         upload = self._upload(given)
         if not self._uploads.end(upload):
             raise NoSuchUpload(upload.identity)
         return Result(status=204)
 
     def list_parts(self, given: Parameters, body: Body) -> Result:
-        """List the parts that have arrived."""
+        """List the parts received so far."""
         upload = self._upload(given)
         marker, limit = given.get("PartNumberMarker", 0), min(given.get("MaxParts", 1000), 1000)
         parts = [part for number, part in self._uploads.parts(upload).items() if number > marker]
@@ -119,7 +119,7 @@ class PartOperations:
         return Result({**members, "StorageClass": upload.headers.get("x-amz-storage-class", "STANDARD")})
 
     def list_multipart_uploads(self, given: Parameters, body: Body) -> Result:
-        """List a bucket's uploads that are under way."""
+        """List the uploads in progress."""
         self._files.bucket(given["Bucket"])
         uploads = [
             {"UploadId": upload.identity, "Key": upload.key, "Initiated": upload.initiated, "StorageClass": "STANDARD"}
@@ -140,8 +140,8 @@ def _part_number(given: Parameters) -> int:
     return number
 
 
-def _chosen(wanted: list[Parameters], there: dict[int, Part]) -> list[Part]:
-    """Return the parts that a client wants to become its object; raise ApiError where they cannot."""
+def _chosen(wanted: list[Parameters], received: dict[int, Part]) -> list[Part]:
+    """Return the parts that a client has chosen for its object; raise ApiError if they cannot form one."""
     if not wanted:
         raise ApiError("MalformedXML", "The request does not name the parts of the object")
     numbers = [item.get("PartNumber", 0) for item in wanted]
@@ -149,7 +149,7 @@ def _chosen(wanted: list[Parameters], there: dict[int, Part]) -> list[Part]:
         raise ApiError("InvalidPartOrder", "The list of parts was not in ascending order.")
     parts = []
     for item in wanted:
-        part = there.get(item.get("PartNumber", 0))
+        part = received.get(item.get("PartNumber", 0))
         if part is None or item.get("ETag", "").strip('"') != part.digest.etag:
             raise _invalid_part()
         parts.append(part)
@@ -163,10 +163,10 @@ def _invalid_part() -> ApiError:
 
 
 def _copied_range(text: str, size: int) -> tuple[int, int]:
-    """Return where a range of an object of `size` bytes begins and ends; raise ApiError."""
+    """Return where the range begins and ends in an object of `size` bytes; raise ApiError if it is not inside it."""
     if not text:
         return 0, size
     match = _RANGE.fullmatch(text)
     if match is None or not int(match[1]) <= int(match[2]) < size:
-        raise ApiError("InvalidArgument", f"x-amz-copy-source-range: {text[:100]!r} is no range of {size} bytes")
+        raise ApiError("InvalidArgument", f"x-amz-copy-source-range: {text[:100]!r} is not a range within {size} bytes")
     return int(match[1]), int(match[2]) + 1

@@ -1,4 +1,4 @@
-"""The operations of S3 on objects, as https://docs.aws.amazon.com/AmazonS3/latest/API/ has them."""
+"""The operations of S3 on objects (https://docs.aws.amazon.com/AmazonS3/latest/API/)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import IO
 
 from localmode.core.errors import ApiError
-from localmode.s3.errors import no_such_key
+from localmode.s3.errors import NoSuchKey
 from localmode.s3.operations.conditions import (
     COPYING_IF,
     READING_IF,
@@ -56,10 +56,11 @@ _COPYING = {*KEPT, "Metadata", "Tagging", "CopySource", "MetadataDirective", "Ta
 
 @contextmanager
 def source_of(files: ObjectStore, given: Parameters) -> Iterator[tuple[StoredObject, IO[bytes]]]:
-    """Open what a request copies; raise ApiError if it is not there, or not as the request's conditions have it."""
-    found = files.open(*copy_source(given))
+    """Open the source of a copy; raise NoSuchKey, or ApiError if the conditions on the source do not hold."""
+    bucket, key = copy_source(given)
+    found = files.open(bucket, key)
     if found is None:
-        raise no_such_key()
+        raise NoSuchKey(key)
     source, file = found
     with file:
         check_source(given, source)
@@ -85,12 +86,12 @@ class ObjectOperations:
         self._files = files
 
     def put_object(self, given: Parameters, body: Body) -> Result:
-        """Store the body, if it is what its checksums say and the conditions hold."""
+        """Store the body if its checksums are right and the conditions hold."""
 
         def check(digest: Digest, old: StoredObject | None) -> None:
             body.verify(digest)
             check_target(given, old)
-            headers.update(body.checksums)  # only now: they may come behind the bytes
+            headers.update(body.checksums)  # only now: a trailer may bring them after the bytes
 
         key, headers = checked_key(given["Key"]), kept_headers(given)
         entry = self._files.write(given["Bucket"], key, body, headers, tags_in_header(given), check)
@@ -100,7 +101,7 @@ class ObjectOperations:
         """Return an object or a range of it."""
         found = self._files.open(given["Bucket"], given["Key"])
         if found is None:
-            raise no_such_key()
+            raise NoSuchKey(given["Key"])
         entry, file = found
         try:
             return self._shown(given, entry)._replace(file=file)
@@ -109,7 +110,7 @@ class ObjectOperations:
             raise
 
     def head_object(self, given: Parameters, body: Body) -> Result:
-        """Return what GetObject returns, without the bytes."""
+        """Return the headers that GetObject returns."""
         return self._shown(given, self._existing(given))
 
     def _shown(self, given: Parameters, entry: StoredObject) -> Result:
@@ -132,7 +133,7 @@ class ObjectOperations:
         return Result(members, status, headers, None, (start, stop))
 
     def copy_object(self, given: Parameters, body: Body) -> Result:
-        """Copy an object with its metadata and tags, or with others."""
+        """Copy an object, with its own or with new metadata and tags."""
         replace = given.get("MetadataDirective") == "REPLACE"
         retag = given.get("TaggingDirective") == "REPLACE"
         anew = {name: given[name] for name in _NOT_COPIED.keys() & given.keys()}
@@ -151,11 +152,11 @@ class ObjectOperations:
                 tags_in_header(given) if retag else source.tags,
                 lambda digest, old: check_target(given, old),
             )
-        said = {**identity(entry.digest, entry.headers), "LastModified": entry.modified / 1e9}
-        return Result({"CopyObjectResult": said})
+        members = {**identity(entry.digest, entry.headers), "LastModified": entry.modified / 1e9}
+        return Result({"CopyObjectResult": members})
 
     def delete_object(self, given: Parameters, body: Body) -> Result:
-        """Remove an object; one that is not there is no error."""
+        """Remove an object, if it exists."""
         self._files.delete(given["Bucket"], given["Key"])
         return Result(status=204)
 
@@ -179,17 +180,17 @@ class ObjectOperations:
     def put_object_tagging(self, given: Parameters, body: Body) -> Result:
         """Replace an object's tags."""
         if not self._files.tag(given["Bucket"], given["Key"], tags_in(given["Tagging"]["TagSet"])):
-            raise no_such_key()
+            raise NoSuchKey(given["Key"])
         return Result()
 
     def delete_object_tagging(self, given: Parameters, body: Body) -> Result:
         """Remove an object's tags."""
         if not self._files.tag(given["Bucket"], given["Key"], {}):
-            raise no_such_key()
+            raise NoSuchKey(given["Key"])
         return Result(status=204)
 
     def _existing(self, given: Parameters) -> StoredObject:
         entry = self._files.get(given["Bucket"], given["Key"])
         if entry is None:
-            raise no_such_key()
+            raise NoSuchKey(given["Key"])
         return entry

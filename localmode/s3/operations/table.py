@@ -1,4 +1,4 @@
-"""TODO: localmode/s3/operations/table.py"""
+"""The table of operations: what performs each, and which parameters it supports."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ OWNER = {"ID": f"{ACCOUNT_ID:0>64}", "DisplayName": "localmode"}
 
 
 class Result(NamedTuple):
-    """What an operation answers: members of its output by the model's names, other headers, an object's bytes."""
+    """The answer of an operation: members of its output by the model's names, other headers, the bytes of an object."""
 
     members: Parameters = {}
     status: int = 200
     headers: dict[str, str] = {}
     file: IO[bytes] | None = None
-    span: tuple[int, int] = (0, 0)  # the bytes of the file that are meant
+    span: tuple[int, int] = (0, 0)  # where the bytes to send begin and end in the file
 
 
 Perform = Callable[[Parameters, Body], Result]
-Operations = dict[str, tuple[Perform, set[str]]]  # what performs an operation, and the parameters that it knows
+Operations = dict[str, tuple[Perform, set[str]]]  # by name: the function and the parameters that it supports
 
 
-def operations_of(room: Any) -> Operations:
-    """Return the operations of a class that names them in PARAMETERS, and has a method for each."""
-    return {name: (getattr(room, _CAPITAL.sub("_", name).lower()), known) for name, known in room.PARAMETERS.items()}
+def operations_of(group: Any) -> Operations:
+    """Return the operations of an object that lists them in PARAMETERS and has a method for each."""
+    return {name: (getattr(group, _CAPITAL.sub("_", name).lower()), known) for name, known in group.PARAMETERS.items()}

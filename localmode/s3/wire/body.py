@@ -1,4 +1,4 @@
-"""The body of an S3 request: its bytes, out of the chunks they may come in, and the checksums that must fit them."""
+"""The body of an S3 request: decode its chunks and verify its checksums."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from localmode.core.errors import ApiError
 from localmode.s3.store.digest import CHUNK_BYTES, Digest, chunks_of
 from localmode.s3.wire.headers import CHECKSUM
 
-MAX_DOCUMENT_BYTES = 4 << 20  # more than 1,000 keys to delete, or 10,000 parts to complete, can take
-_HASHES = ("sha1", "sha256", "sha512")  # by hashlib; MD5 and CRC-32 the store computes anyway
+MAX_DOCUMENT_BYTES = 4 << 20  # more than 1,000 keys to delete or 10,000 parts to complete need
+_HASHES = ("sha1", "sha256", "sha512")  # computed here; the store computes MD5 and CRC-32
 
 
 class Body:
-    """What a client sends. Iterating yields the bytes once, and raises ApiError where they are not what was said.
+    """The bytes of a request. They can be iterated once; ApiError is raised if they are incomplete or differ from a
+    checksum.
 
-    CRC-32, MD5, SHA-1, SHA-256 and SHA-512 are verified, in a header or a trailer; CRC-32C, CRC-64/NVME and XXHash,
-    for which Python has nothing, are not. `described` is false where the headers tell the checksum of something else.
+    CRC-32, MD5, SHA-1, SHA-256 and SHA-512 are verified, in a header or a trailer. CRC-32C, CRC-64/NVME and XXHash
+    are not: Python's standard library does not implement them. `described` is false if the checksum headers are about
+    something other than the body.
     """
 
     def __init__(self, environ: dict[str, Any], described: bool = True) -> None:
@@ -52,11 +54,11 @@ class Body:
 
     @property
     def checksums(self) -> dict[str, str]:
-        """The client's checksums that its bytes were found to have, by their headers; CRC-32 any object has."""
+        """The verified checksums by their headers, without CRC-32, which the store keeps for every object."""
         return {CHECKSUM + name: self._expected[name] for name in self._hashes if name in self._expected}
 
     def document(self) -> bytes:
-        """Return a short body whole; raise ApiError for a long one."""
+        """Return the whole body; raise ApiError if it is longer than MAX_DOCUMENT_BYTES."""
         content = bytearray()
         for chunk in self:
             content += chunk
@@ -66,7 +68,7 @@ class Body:
         return bytes(content)
 
     def verify(self, digest: Digest) -> None:
-        """Raise ApiError if the bytes are not those that the client has computed a checksum of."""
+        """Raise ApiError if the digest differs from a checksum that the client has sent."""
         self._compare("crc32", digest.crc32)
         self._compare("md5", base64.b64encode(bytes.fromhex(digest.etag)).decode())
 
@@ -77,7 +79,7 @@ class Body:
             raise ApiError("BadDigest", f"The {given} you specified did not match the calculated checksum.")
 
     def _unpacked(self) -> Iterator[bytes]:
-        """Yield the bytes of `aws-chunked` content, whose chunks may carry signatures; read its trailers.
+        """Yield the bytes of `aws-chunked` content and read its trailers. Signatures of chunks are not verified.
 
         https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming.html
         """

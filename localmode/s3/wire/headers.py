@@ -1,4 +1,4 @@
-"""What requests of S3 say, read and checked, and the errors that several of its operations answer."""
+"""Check the parameters of S3 requests that arrive in headers, and convert them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MAX_METADATA_BYTES = 2048
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 CHECKSUM = "x-amz-checksum-"
 DEFAULT_TYPE = "binary/octet-stream"
-KEPT = {  # parameters that an object keeps, by the headers that give them back
+KEPT = {  # parameters that are kept with an object, and the headers that return them
     "CacheControl": "cache-control",
     "ContentDisposition": "content-disposition",
     "ContentEncoding": "content-encoding",
@@ -32,14 +32,14 @@ KEPT = {  # parameters that an object keeps, by the headers that give them back
 
 
 def checked_key(key: str) -> str:
-    """Return a key that an object may have; raise ApiError."""
+    """Return a key; raise ApiError if no object may have it."""
     if len(key.encode()) > _MAX_KEY_BYTES:
         raise ApiError("KeyTooLongError", "Your key is too long")
     return key
 
 
 def kept_headers(given: Parameters) -> dict[str, str]:
-    """Return the headers that come back with an object; raise ApiError."""
+    """Return the headers to keep with an object; raise ApiError if they are invalid."""
     headers = {header: as_header(given, name) for name, header in KEPT.items() if name in given}
     if headers.get("content-type") == DEFAULT_TYPE:
         del headers["content-type"]
@@ -53,7 +53,7 @@ def kept_headers(given: Parameters) -> dict[str, str]:
 
 
 def tags_in(tag_set: list[dict[str, str]]) -> dict[str, str]:
-    """Return tags by their keys; raise ApiError for what no object may have."""
+    """Return tags by their keys; raise ApiError for tags that no object may have."""
     tags = {tag["Key"]: tag["Value"] for tag in tag_set}
     if len(tags) < len(tag_set) or len(tags) > 10:
         raise ApiError("InvalidTag", "An object has at most 10 tags, each with a key of its own")
@@ -69,24 +69,24 @@ def tags_in_header(given: Parameters) -> dict[str, str]:
 
 
 def copy_source(given: Parameters) -> tuple[str, str]:
-    """Return bucket and key of what is to be copied; raise ApiError."""
+    """Return bucket and key of the source of a copy; raise ApiError if the header is invalid."""
     source, _, version = given["CopySource"].partition("?versionId=")
     bucket, found, key = unquote(source).removeprefix("/").partition("/")
     if not found or not key:
-        raise ApiError("InvalidArgument", "x-amz-copy-source: not of the form bucket/key")
+        raise ApiError("InvalidArgument", "x-amz-copy-source must have the form bucket/key")
     refuse_versions({"VersionId": version or None})
     return bucket, key
 
 
 def refuse_versions(*items: dict[str, Any]) -> None:
-    """Raise ApiError for a version other than the one that everything has where versioning is off."""
+    """Raise ApiError for a version other than `null`, the only one without versioning."""
     for item in items:
         if item.get("VersionId") not in (None, "null"):
             raise ApiError("NoSuchVersion", "The specified version does not exist.", 404)
 
 
 def identity(digest: Digest, headers: dict[str, str] | None = None) -> Parameters:
-    """Return what an answer says of bytes that were stored, with the checksum among the headers kept with them."""
+    """Return ETag and checksum for an answer: the checksum among the headers of the object, if any, or its CRC-32."""
     given = {name.removeprefix(CHECKSUM): value for name, value in (headers or {}).items() if name.startswith(CHECKSUM)}
     known = given or ({"crc32": digest.crc32} if digest.crc32 else {})
     checksums = {f"Checksum{name.upper()}": value for name, value in known.items()}
@@ -94,9 +94,9 @@ def identity(digest: Digest, headers: dict[str, str] | None = None) -> Parameter
 
 
 def as_header(given: Parameters, name: str) -> str:
-    """Return a parameter as the header that it came in; raise ApiError if no header can say it."""
+    """Return a parameter as the text of a header; raise ApiError if it has control characters."""
     value = given[name]
-    text = value if isinstance(value, str) else http_date(value)  # only `Expires` is no text
+    text = value if isinstance(value, str) else http_date(value)  # only `Expires` is not text
     if _CONTROL.search(text):
         raise ApiError("InvalidArgument", f"{name}: {text[:100]!r} has control characters")
     return text

@@ -1,4 +1,4 @@
-"""The REST-XML protocol of S3, read from botocore's own model: requests to parameters, results to answers.
+"""Parse requests in S3's REST-XML protocol according to botocore's model.
 
 https://smithy.io/2.0/aws/protocols/aws-restxml-protocol.html
 """
@@ -24,7 +24,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\r\ufffe\uffff]")
 
 
 class Route(NamedTuple):
-    """One operation and what a request must have in its query and headers to be meant for it."""
+    """An operation, and the query parameters and headers by which its requests are recognized."""
 
     operation: OperationModel
     query: dict[str, str | None]
@@ -32,7 +32,7 @@ class Route(NamedTuple):
 
 
 class Target(NamedTuple):
-    """What a request's path and query say."""
+    """The path and the query of a request."""
 
     bucket: str
     key: str
@@ -74,7 +74,7 @@ def _routes() -> dict[tuple[str, int], list[Route]]:
 
 
 def operation_of(environ: dict[str, Any], target: Target) -> OperationModel:
-    """Return the operation that a request is for; raise ApiError where there is none."""
+    """Return the operation of a request; raise ApiError if none matches. An empty header counts as absent."""
     depth = 2 if target.key else 1 if target.bucket else 0
     meant = [
         route
@@ -88,7 +88,7 @@ def operation_of(environ: dict[str, Any], target: Target) -> OperationModel:
 
 
 def parameters_of(operation: OperationModel, environ: dict[str, Any], target: Target) -> dict[str, Any]:
-    """Return what path, query and headers of a request say, by the names of the model; raise ApiError."""
+    """Return the parameters in path, query and headers by the model's names; raise ApiError for an invalid value."""
     found: dict[str, Any] = {}
     shape = operation.input_shape
     for name, member in shape.members.items() if shape else ():
@@ -108,7 +108,7 @@ def parameters_of(operation: OperationModel, environ: dict[str, Any], target: Ta
 
 
 def payload_of(operation: OperationModel) -> Shape | None:
-    """Return the shape of the XML document (or text) in an operation's request; None if it has none."""
+    """Return the shape of the XML document (or text) in the body of an operation's requests, or None."""
     shape = operation.input_shape
     payload = shape.serialization.get("payload") if shape else None
     member = shape.members[payload] if payload else None
@@ -116,11 +116,11 @@ def payload_of(operation: OperationModel) -> Shape | None:
 
 
 def document_in(body: bytes, shape: Shape) -> Any:
-    """Return what an XML document says, by the names of the model; raise ApiError if it is none of this shape."""
+    """Return the content of an XML document by the model's names; raise ApiError if it does not have this shape."""
     try:
         text = body.decode()
-        if "<!DOCTYPE" in text:  # nothing that S3 knows has one, and its entities can grow without bound
-            raise ValueError("it has a document type")
+        if "<!DOCTYPE" in text:  # no document of S3 has one, and its entities could expand without bound
+            raise ValueError("it has a document type declaration")
         return _read(shape, ElementTree.fromstring(text))
     except (ElementTree.ParseError, ValueError, LookupError, RecursionError) as error:
         message = "The XML you provided was not well-formed or did not validate against our published schema"
@@ -148,31 +148,31 @@ def _read(shape: Shape, element: ElementTree.Element) -> Any:
 
 
 def wire_name(name: str, member: Shape) -> str:
-    """Return what a member of a structure is called in XML."""
+    """Return the name of a structure's member in XML."""
     if isinstance(member, ListShape) and member.serialization.get("flattened"):
         return str(member.serialization.get("name") or member.member.serialization.get("name", name))
     return str(member.serialization.get("name", name))
 
 
 def _value(shape: Shape, text: str, wire: str) -> Any:
-    """Return a scalar of a request; raise ApiError if it is none."""
+    """Convert a scalar; raise ApiError if it is invalid."""
     try:
         if shape.type_name in ("integer", "long"):
             return int(text)
         if shape.type_name == "boolean":
             return {"true": True, "false": False}[text.lower()]
         if shape.type_name == "timestamp":
-            return parse_timestamp(text).astimezone(UTC).timestamp()  # in UTC it must be of the years 1 to 9999, too
-    except (ValueError, LookupError, OverflowError, RuntimeError) as error:  # the last of parse_timestamp
+            return parse_timestamp(text).astimezone(UTC).timestamp()  # raises also if the year in UTC is not 1 to 9999
+    except (ValueError, LookupError, OverflowError, RuntimeError) as error:  # parse_timestamp raises the last
         raise ApiError("InvalidArgument", f"{wire}: {text[:100]!r} is not a {shape.type_name}") from error
     allowed = shape.metadata.get("enum")
     if allowed and text not in allowed and shape.name != "BucketLocationConstraint":
-        raise ApiError("InvalidArgument", f"{wire}: {text[:100]!r} is none of {', '.join(allowed)}")
+        raise ApiError("InvalidArgument", f"{wire}: {text[:100]!r} is not one of {', '.join(allowed)}")
     return text
 
 
 def _header(name: str) -> str:
-    """Return what WSGI calls a header."""
+    """Return the name of a header in WSGI."""
     wsgi = name.upper().replace("-", "_")
     return wsgi if wsgi in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{wsgi}"
 

@@ -1,4 +1,4 @@
-"""Answers in S3's REST-XML protocol, written from botocore's own model."""
+"""Serialize answers in S3's REST-XML protocol according to botocore's model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from localmode.s3.wire.parse import wire_name
 
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\r\ufffe\uffff]")
-_ROOTS = {  # where the element is not called as in the model
+_ROOTS = {  # root elements whose names differ from the model
     "ListBuckets": "ListAllMyBucketsResult",
     "ListObjects": "ListBucketResult",
     "ListObjectsV2": "ListBucketResult",
@@ -32,7 +32,7 @@ _ROOTS = {  # where the element is not called as in the model
 
 
 def answer(operation: OperationModel, result: dict[str, Any], status: int = 200) -> Response:
-    """Return the answer that carries a result, as the model has it."""
+    """Return the answer of an operation with the members of its result."""
     shape = operation.output_shape
     response = Response(status=status)
     response.headers.pop("Content-Type", None)
@@ -61,7 +61,7 @@ def answer(operation: OperationModel, result: dict[str, Any], status: int = 200)
 
 
 def on_the_wire(headers: dict[str, str]) -> dict[str, str]:
-    """Return an object's headers as they are sent: in UTF-8, its metadata outside of ASCII as RFC 2047 has it.
+    """Return an object's headers as they are sent: in UTF-8, but metadata outside ASCII encoded by RFC 2047.
 
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html#UserMetadata
     """
@@ -72,7 +72,7 @@ def on_the_wire(headers: dict[str, str]) -> dict[str, str]:
 
 
 def error_answer(error: ApiError, bucket: str = "", key: str = "") -> Response:
-    """Return S3's answer for an error."""
+    """Return the answer for an error."""
     members = {"Code": error.code, "Message": error.message, "BucketName": bucket, "Key": key, "RequestId": "localmode"}
     body = "".join(f"<{name}>{_escaped(text)}</{name}>" for name, text in members.items() if text)
     response = Response(status=error.status, content_type="application/xml")
@@ -114,7 +114,7 @@ def _written(shape: Shape, value: Any, header: bool = False) -> str:
 
 
 def _latin(text: str) -> str:
-    """Return a header's text as WSGI wants it."""
+    """Return the text of a header in the form that WSGI requires."""
     return text.encode().decode("latin-1")
 
 
