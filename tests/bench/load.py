@@ -47,6 +47,7 @@ def main() -> int:
             sustained_rate()
             large_object(bucket, Path(directory))
             small_objects(bucket)
+            reads_beside_writes(bucket)
             many_jobs(state)
             pages = int(Path(f"/proc/{state['pid']}/statm").read_text().split()[1])
             print(f"daemon afterwards: {pages * os.sysconf('SC_PAGE_SIZE') / 1e6:.0f} MB")
@@ -169,6 +170,40 @@ def small_objects(bucket: str) -> None:
     keys = [entry["Key"] for page in pages for entry in page["Contents"]]
     assert [int(s3.get_object(Bucket=bucket, Key=key)["Body"].read()) for key in keys] == list(range(SMALL))
     print(f"{SMALL} small objects written, listed and read: {time.perf_counter() - began:.1f} s")
+
+
+def reads_beside_writes(bucket: str) -> None:
+    """HEAD and GET of a small object, alone and while another process PUTs objects with metadata."""
+    s3 = boto3.client("s3")
+    s3.put_object(Bucket=bucket, Key="read", Body=b"1")
+    code = (
+        "import boto3, itertools, sys\n"
+        "s3 = boto3.client('s3')\n"
+        "for number in itertools.count():\n"
+        "    s3.put_object(Bucket=sys.argv[1], Key=f'beside/{number % 50}', Body=b'1', Metadata={'n': str(number)})\n"
+        "    print(number, flush=True)"
+    )
+    for title in ("alone", "beside PUTs with metadata"):
+        writer = None
+        if title != "alone":
+            writer = subprocess.Popen([sys.executable, "-c", code, bucket], stdout=subprocess.PIPE)
+            assert writer.stdout is not None
+            writer.stdout.readline()  # the first object has been written
+            threading.Thread(target=writer.stdout.read, daemon=True).start()  # so that the pipe does not fill up
+        taken: dict[str, list[float]] = {"HEAD": [], "GET": []}
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end:
+            began = time.perf_counter()
+            s3.head_object(Bucket=bucket, Key="read")
+            between = time.perf_counter()
+            s3.get_object(Bucket=bucket, Key="read")["Body"].read()
+            taken["HEAD"].append(1000 * (between - began))
+            taken["GET"].append(1000 * (time.perf_counter() - between))
+        if writer is not None:
+            writer.kill()
+            writer.wait()
+        for operation, times in taken.items():
+            show(f"S3 {operation}, {title}", times)
 
 
 def many_jobs(state: dict[str, Any]) -> None:
