@@ -107,9 +107,11 @@ def configure_endpoint(sagemaker: Any, name: str, archive: str) -> None:
 class Rooms:
     """Storage, logs, instances and jobs in this process, without a daemon around them."""
 
-    def __init__(self, home: Path, services: Services, storage: Storage, logs: Logs, runner: str) -> None:
+    def __init__(
+        self, home: Path, services: Services, storage: Storage, logs: Logs, runner: str, options: tuple[str, ...] = ()
+    ) -> None:
         pipes = ("--volume", f"{home.parents[1]}:{home.parents[1]}")  # of the tests, also in the containers
-        self.settings = settings = Settings(home, runner, GRACE, docker_options=pipes)
+        self.settings = settings = Settings(home, runner, GRACE, docker_options=(*pipes, *options))
         home.mkdir()
         (home / "new").mkdir()
         self.services, self.storage, self.logs = services, storage, logs

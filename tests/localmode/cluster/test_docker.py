@@ -10,20 +10,19 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from local_course import course, kept
-from test_clients import CLIENTS, pointed_at
-from training import TRAIN, write_channels
 
 from localmode.api.training_job_checks import check_training_job
 from localmode.cluster.containers import docker as engine
 from localmode.core.errors import ApiError, LocalModeError
 from localmode.core.settings import Settings, from_environment
+from tests.end_to_end.test_clients import CLIENTS, pointed_at
+from tests.support.course import course, kept
 from tests.support.local import BUCKET, IMAGE, Daemon, Pipe, Rooms, containers, ended, job_request, spot_request
+from tests.support.training import TRAIN, write_channels
 
 COMPOSED = "com.docker.compose.project.working_dir"
 SHELL = ("/bin/bash", "-c")
@@ -61,8 +60,8 @@ def with_image(request: dict[str, Any], image: str) -> dict[str, Any]:
 def test_a_missing_image_fails_the_job_with_the_command_that_pulls_it(rooms: Rooms, name: str) -> None:
     record = rooms.run(with_image(job_request(name), "no-such-image:1"))
     assert record.failure_reason == (
-        "ClientError: The image 'no-such-image:1' is not on this machine: `docker pull no-such-image:1` pulls it, "
-        "and `containers/image.sh no-such-image:1` builds one with TensorFlow under this name."
+        "ClientError: The image 'no-such-image:1' is not on this machine: pull it with `docker pull no-such-image:1`, "
+        "or build one with this name."
     )
 
 
@@ -107,11 +106,11 @@ def test_a_job_reaches_the_daemon(new_daemon: Callable[..., Daemon], name: str) 
     assert daemon.s3.get_object(Bucket=BUCKET, Key="from-the-job")["Body"].read() == b"1"
 
 
-def test_the_user_s_options_reach_the_engine(rooms: Rooms, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_user_s_options_reach_the_engine(rooms: Rooms, name: str, tmp_path: Path) -> None:
     settings = from_environment(Path(), {"LOCALMODE_DOCKER_OPTIONS": "--env 'TWO=w o'"})
-    machine = replace(rooms.instances._machine, container_options=settings.docker_options)
-    monkeypatch.setattr(rooms.instances, "_machine", machine)
+    rooms = Rooms(tmp_path / "home", rooms.services, rooms.storage, rooms.logs, "docker", settings.docker_options)
     assert rooms.log(rooms.run(job_request(name, *SHELL, "echo $TWO"))) == ["w o"]
+    rooms.jobs.close()
     with pytest.raises(LocalModeError, match="LOCALMODE_DOCKER_OPTIONS is .*No closing quotation"):
         from_environment(Path(), {"LOCALMODE_DOCKER_OPTIONS": "'"})
 
@@ -174,7 +173,7 @@ def test_what_is_left_when_all_are_killed_together_goes_with_the_next_start(
 ) -> None:
     daemon = new_daemon(LOCALMODE_RUNNER="docker").start()
     start_waiting(daemon, name)
-    watching = subprocess.run(["pgrep", "-f", f"docker_container.py {daemon.home}"], capture_output=True, text=True)
+    watching = subprocess.run(["pgrep", "-f", f"docker_shim.py {daemon.home}"], capture_output=True, text=True)
     assert len(watching.stdout.split()) == 2
     for number in (str(daemon.pid), *watching.stdout.split()):
         os.kill(int(number), signal.SIGSTOP)  # so that none of them can act on another's end

@@ -1,4 +1,4 @@
-"""The process between the daemon and a container: its leash, PID 1, and that nothing survives it."""
+"""The process between the daemon and a container: its control pipe, PID 1, and that nothing outlives it."""
 
 import os
 import select
@@ -86,7 +86,16 @@ def test_t_does_nothing_to_a_pid_1_without_a_handler(launch: Spawn, pipe: Pipe) 
     assert launcher.returncode == 128 + signal.SIGKILL
 
 
-def test_the_end_of_the_leash_ends_everything(launch: Spawn, pipe: Pipe, tmp_path: Path) -> None:
+def test_a_shell_without_a_trap_goes_on_after_t(launch: Spawn, pipe: Pipe, order: Pipe) -> None:
+    """As PID 1 it ignores SIGTERM."""
+    launcher = launch("bash", "-c", f"echo up > {pipe}; read line < {order}; echo alive; exit 0")
+    pipe.line()
+    give(launcher, b"T")
+    order.send("go")
+    assert (output(launcher), launcher.returncode) == ("alive\n", 0)
+
+
+def test_the_end_of_the_control_pipe_ends_everything(launch: Spawn, pipe: Pipe, tmp_path: Path) -> None:
     launcher = launch("bash", "-c", f"(setsid sleep 600 &) ; echo up > {pipe}; sleep 600; true")
     pipe.line()
     assert launcher.stdin is not None
