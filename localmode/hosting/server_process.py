@@ -25,7 +25,7 @@ from localmode.hosting.log_copier import copy_log
 TIMEOUT_SECONDS = 60.0  # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_runtime_InvokeEndpoint.html
 STARTUP_SECONDS = 480.0
 COMMAND = (sys.executable, "-P", "-m", "localmode.modelserver.server")  # -P: modules in the model directory stay unseen
-_JOIN_SECONDS = 5.0  # a process that has left the server's session may keep a pipe open
+JOIN_SECONDS = 5.0  # a process that has left the server's session may keep a pipe open
 _log = logging.getLogger(__name__)
 
 
@@ -146,7 +146,7 @@ class ModelServer:
         with self._lock:
             threads = self._threads
         for thread in threads:
-            thread.join(_JOIN_SECONDS)
+            thread.join(JOIN_SECONDS)
 
     def _launch(self) -> subprocess.Popen[bytes]:
         with self._lock:

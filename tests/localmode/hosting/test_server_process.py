@@ -1,7 +1,8 @@
-"""A model server's process: with a stand-in that speaks as serving.py does, and needs no TensorFlow."""
+"""The process of a model server, with a stand-in that has the protocol of localmode.modelserver.server."""
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -11,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from localmode.hosting import server_process as model_server
-from localmode.hosting.server_process import ModelServer, ModelServerError
+from localmode.hosting import server_process
+from localmode.hosting.errors import ModelServerError
+from localmode.hosting.server_process import Limits, ModelServer
 from tests.support.local import SOON, processes_naming
 
 SERVER = """
@@ -30,7 +32,10 @@ class Handler(BaseHTTPRequestHandler):
         super().setup()
 
     def do_GET(self):
-        self.send_response(200)
+        busy = (directory / "busy").exists()
+        if busy:
+            print("pinged", file=sys.stderr, flush=True)
+        self.send_response(503 if busy else 200)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
@@ -46,6 +51,11 @@ class Handler(BaseHTTPRequestHandler):
         if body == "tmp":
             body = os.environ["TMPDIR"]
             Path(body, "left").touch()
+        if body == "chatter":
+            for number in range(2000):
+                print("x" * 100, file=sys.stderr)
+        if body == "leave":
+            body = str(subprocess.Popen(["sleep", "600"], start_new_session=True).pid)
         if body == "fork":
             subprocess.Popen(SLEEP)
         answer = f"{os.getpid()} {len(connections)} {self.path} {body}".encode()
@@ -89,14 +99,30 @@ def lines() -> list[str]:
     return []
 
 
+Make = Callable[..., ModelServer]
+
+
 @pytest.fixture
-def server(directory: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServer]:
-    monkeypatch.setattr(ModelServer, "COMMAND", (sys.executable, str(directory.parent / "server.py")))
-    server = ModelServer(directory, {"PATH": os.defpath}, lines.extend, directory.parent / "tmp")
-    yield server
-    server.stop()
+def make(directory: Path, lines: list[str]) -> Iterator[Make]:
+    """Make servers; when the test ends, nothing of them is left."""
+    made = []
+    command = (sys.executable, str(directory.parent / "server.py"))
+
+    def make(log: Callable[[list[str]], None] = lines.extend, **options: Any) -> ModelServer:
+        temporary = directory.parent / "tmp"
+        made.append(ModelServer(directory, {"PATH": os.defpath}, log, temporary, command=command, **options))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.stop()
     assert not (directory.parent / "tmp").exists()
     assert processes_naming(str(directory)) == []
+
+
+@pytest.fixture
+def server(make: Make) -> ModelServer:
+    return make()
 
 
 def ask(server: ModelServer, body: str) -> list[str]:
@@ -176,14 +202,14 @@ def test_clients_that_meet_its_end_get_an_answer_or_a_connection_error(server: M
     with ThreadPoolExecutor(4) as pool:
         clients = [pool.submit(client, number) for number in range(4)]
         os.kill(first, signal.SIGKILL)
-        until(lambda: server.answers and server._process is not None and server._process.pid != first)
+        until(lambda: server.answers and server.pid != first)
         ask(server, "hello")
         restarted.set()
     assert set().union(*(each.result() for each in clients)) - {"refused", str(first)} <= {ask(server, "hello")[0]}
 
 
-def test_an_answer_that_takes_too_long_is_a_timeout(server: ModelServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_server, "TIMEOUT_SECONDS", 0.1)
+def test_an_answer_that_takes_too_long_is_a_timeout(make: Make) -> None:
+    server = make(limits=Limits(invocation=0.1))
     server.start()
     with pytest.raises(TimeoutError):
         server.invoke(b"hang", {})
@@ -198,12 +224,8 @@ def test_its_temporary_files_go_with_it(server: ModelServer) -> None:
     assert not left.exists()
 
 
-def test_a_server_that_hangs_is_started_again(
-    server: ModelServer, lines: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(model_server, "_PING_EVERY", 0.01)
-    monkeypatch.setattr(model_server, "_PING_SECONDS", 0.1)
-    monkeypatch.setattr(model_server, "_UNHEALTHY_AFTER", 0.5)
+def test_a_server_that_hangs_is_started_again(make: Make, lines: list[str]) -> None:
+    server = make(limits=Limits(ping=0.1, ping_interval=0.01, unhealthy=0.5))
     server.start()
     before = ask(server, "hello")[0]
     with pytest.raises(ConnectionError):
@@ -212,15 +234,30 @@ def test_a_server_that_hangs_is_started_again(
     assert ask(server, "hello")[0] != before
 
 
-def test_a_server_that_is_merely_busy_is_left_alone(server: ModelServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    pinged = threading.Semaphore(0)
-    monkeypatch.setattr(model_server, "_PING_EVERY", 0.01)
-    monkeypatch.setattr(model_server, "_ping", lambda _: pinged.release())  # and falsy
+def test_a_server_that_is_merely_busy_is_left_alone(make: Make, directory: Path) -> None:
+    def log(lines: list[str]) -> None:
+        if lines == ["pinged"]:
+            pings.release()
+
+    pings = threading.Semaphore(0)
+    server = make(log, limits=Limits(ping_interval=0.01))
+    (directory / "busy").touch()
     server.start()
     before = ask(server, "hello")[0]
     for _ in range(20):
-        assert pinged.acquire(timeout=SOON)
+        assert pings.acquire(timeout=SOON)
     assert ask(server, "hello")[0] == before
+
+
+def test_a_server_answers_whatever_becomes_of_its_log(make: Make) -> None:
+    """It would block in the middle of an invocation once the pipe is full, which holds 64 KiB."""
+
+    def full(lines: list[str]) -> None:
+        raise OSError(28, "No space left on device")
+
+    server = make(full, limits=Limits(invocation=10.0))
+    server.start()
+    assert ask(server, "chatter")[3] == "chatter"
 
 
 def test_what_it_has_started_ends_with_it(server: ModelServer) -> None:
@@ -237,16 +274,14 @@ def test_a_server_that_says_why_it_cannot_start_is_quoted(server: ModelServer, d
         server.start()
 
 
-def test_a_server_that_ends_without_a_word_points_to_its_log(server: ModelServer, directory: Path) -> None:
+def test_a_server_that_exits_before_it_is_ready_points_to_its_log(server: ModelServer, directory: Path) -> None:
     (directory / "silent").touch()
-    with pytest.raises(ModelServerError, match="without a word; its log says more"):
+    with pytest.raises(ModelServerError, match="exited before it was ready; see its log"):
         server.start()
 
 
-def test_a_server_that_takes_too_long_to_start_is_ended_with_all_that_it_started(
-    server: ModelServer, directory: Path
-) -> None:
-    server._startup_seconds = 1.0
+def test_a_server_that_takes_too_long_to_start_is_ended_with_all_that_it_started(make: Make, directory: Path) -> None:
+    server = make(limits=Limits(startup=1.0))
     (directory / "slow").touch()
     with pytest.raises(ModelServerError, match="no health check within 1 seconds of its start"):
         server.start()
@@ -259,26 +294,43 @@ def test_a_server_that_was_stopped_is_not_started(server: ModelServer) -> None:
         server.start()
 
 
-def test_stopping_while_it_starts_leaves_nothing(server: ModelServer) -> None:
+def test_stopping_while_it_starts_leaves_nothing(make: Make) -> None:
+    launched = threading.Event()
+
+    def popen(*arguments: Any, **options: Any) -> Any:
+        process = subprocess.Popen(*arguments, **options)
+        launched.set()
+        return process
+
+    server = make(popen=popen)
     with ThreadPoolExecutor(2) as pool:
         start = pool.submit(server.start)
-        until(lambda: server._process is not None or start.done())
+        assert launched.wait(SOON)
         server.stop()
     assert isinstance(start.exception(), ModelServerError | None)
-    assert not server.answers or server._stopping.is_set()
+    until(lambda: not server.answers)
 
 
-def test_a_server_that_is_stopped_before_it_is_listened_to_says_so(
-    server: ModelServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def listen_late(process: Any) -> dict[str, str]:
-        with ThreadPoolExecutor(1) as pool:
-            pool.submit(server.stop).result()
-        return listen(process)
+def test_a_server_that_is_stopped_before_its_first_line_is_read_says_so(make: Make) -> None:
+    class Late:
+        """A pipe that is read when the server has been stopped."""
 
-    listen = server._wait_until_ready
-    monkeypatch.setattr(server, "_wait_until_ready", listen_late)
-    with pytest.raises(ModelServerError, match="without a word"):
+        def __init__(self, pipe: Any) -> None:
+            self._pipe = pipe
+            self.close = pipe.close
+
+        def readline(self) -> Any:
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(server.stop).result(SOON)
+            return self._pipe.readline()
+
+    def popen(*arguments: Any, **options: Any) -> Any:
+        process: Any = subprocess.Popen(*arguments, **options)
+        process.stdout = Late(process.stdout)
+        return process
+
+    server = make(popen=popen)
+    with pytest.raises(ModelServerError, match="exited before it was ready"):
         server.start()
 
 
@@ -287,14 +339,29 @@ def test_a_server_that_is_stopped_while_its_threads_begin_ends_with_them(
 ) -> None:
     stopping = []
 
-    def begin_late(thread: threading.Thread) -> None:
-        if thread._target == server._keep_running:
+    def start_late(name: str, *arguments: Any) -> threading.Thread:
+        if name.startswith("supervise"):
             stopping.append(pool.submit(server.stop))
             wait(stopping, 0.3)
-        begin(thread)
+        return start_thread(name, *arguments)
 
-    begin = threading.Thread.start
+    start_thread = server_process.start_thread
     with ThreadPoolExecutor(1) as pool:
-        monkeypatch.setattr(threading.Thread, "start", begin_late)
+        monkeypatch.setattr(server_process, "start_thread", start_late)
         server.start()
-        assert [each.result() for each in stopping] == [None]
+        assert [each.result(SOON) for each in stopping] == [None]
+
+
+def test_a_process_that_has_left_the_session_does_not_delay_the_end(
+    make: Make, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It keeps standard error open, and so the thread that copies the log does not end."""
+    monkeypatch.setattr(server_process, "JOIN_SECONDS", 0.1)
+    server = make()
+    server.start()
+    number = int(ask(server, "leave")[3])
+    try:
+        server.stop()
+    finally:
+        os.kill(number, signal.SIGKILL)
+    until(lambda: processes_naming(str(directory)) == [])
