@@ -22,7 +22,7 @@ def put_as_an_instance(rooms: Rooms, key: str, path: Path) -> None:
 
 def put_as_a_client(rooms: Rooms, key: str, path: Path) -> None:
     signature = {"Authorization": "AWS4-HMAC-SHA256 Credential=key/20260101/us-east-1/s3/aws4_request, Signature=0"}
-    builder = EnvironBuilder(f"/{BUCKET}/{key}", method="PUT", data=path.read_bytes(), headers=signature)
+    builder = EnvironBuilder(f"/{BUCKET}/{key}", method="PUT", data=path.read_bytes(), headers=list(signature.items()))
     assert S3Application(rooms.storage.store).handle(builder.get_environ()).status_code == 200
 
 
