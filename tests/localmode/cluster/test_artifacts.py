@@ -61,7 +61,7 @@ def test_an_uncompressed_file_that_s3_cannot_name_fails_the_job(rooms: Rooms, na
     record = rooms.run(job_request(name, *SHELL, command, OutputDataConfig=output))
     assert record.status == "Failed"
     assert record.failure_reason.startswith("ClientError: the artifacts could not be uploaded: 'out/")
-    assert record.failure_reason.endswith("cannot be the name of an S3 object: it is not UTF-8")
+    assert record.failure_reason.endswith("cannot be the key of an S3 object: it is not UTF-8")
 
 
 @pytest.mark.parametrize("directory", ["output/data", "output", "model"])

@@ -253,7 +253,7 @@ def test_a_file_that_s3_cannot_name_is_reported_once_and_the_others_are_uploaded
     site.write("b", "2")
     checkpoints.sync()
     assert site.objects() == {"a": "1", "b": "2"}
-    what = f"'{site.prefix}/\\udcff' cannot be the name of an S3 object: it is not UTF-8"
+    what = f"'{site.prefix}/\\udcff' cannot be the key of an S3 object: it is not UTF-8"
     assert site.said == [f"localmode: a checkpoint is not uploaded: {what}"]
     odd.unlink()
     checkpoints.sync()
