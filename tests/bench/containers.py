@@ -1,11 +1,11 @@
-"""What it costs to run a training job here, in four ways: the same trivial and the same TensorFlow job.
+"""Measure a trivial job and a TensorFlow job, each run in four ways.
 
     make env && containers/image.sh && .venv/bin/python tests/bench/containers.py
 
-Wants a running Docker engine. Every figure is the median of several rounds, in which the four ways take turns, from a
-ModelTrainer made to the end of its job; beside it what it is more than the bare command. Most of that is the SDK's own
-preparation, so also what a job takes once that is done: from CreateTrainingJob to its end, and in the SDK's own local
-mode from the moment in which it turns to Docker.
+Needs a running Docker engine. The four ways alternate for several rounds; figures are medians of the time from creating
+a ModelTrainer to the end of its job. Most of that time is the SDK's own preparation. Therefore the job's own time is
+given as well, and by how much it exceeds the bare command: from CreateTrainingJob to the end, and in the SDK's local
+mode from the moment at which it calls Docker.
 """
 
 import contextlib
@@ -44,7 +44,7 @@ def image() -> str:
 
 
 def model_trainer(source: dict[str, str], name: str, local_root: Path | None = None) -> Any:
-    """The same ModelTrainer for all; with a directory for the SDK's own local mode, in which it runs the container."""
+    """Return a ModelTrainer; with a directory, one for the SDK's own local mode, which uses the directory."""
     from sagemaker.core.helper.session_helper import Session
     from sagemaker.core.training.configs import Compute, SourceCode, StoppingCondition
     from sagemaker.train import ModelTrainer
@@ -64,7 +64,7 @@ def model_trainer(source: dict[str, str], name: str, local_root: Path | None = N
 
 
 def by_localmode(home: Path, runner: str, source: dict[str, str], data: Path, own: list[float]) -> Callable[[], None]:
-    """Return a function that runs a job with a runner, polling every 50 ms; its data are in S3 before.
+    """Upload the data, and return a function that runs a job with a runner, polling every 50 ms.
 
     `own` gets the seconds from CreateTrainingJob to the job's end.
     """
@@ -93,7 +93,7 @@ def by_localmode(home: Path, runner: str, source: dict[str, str], data: Path, ow
 
 
 def by_sdk(home: Path, root: Path, source: dict[str, str], data: Path, own: list[float]) -> None:
-    """Run a job in the SDK's own local mode; `own` gets the seconds of it that are not the SDK's preparation."""
+    """Run a job in the SDK's own local mode; `own` gets its seconds without the preparation of the SDK."""
     from sagemaker.core.training.configs import InputData
     from sagemaker.train.local.local_container import _LocalContainer
 
@@ -137,7 +137,7 @@ def timed(action: Callable[[], object]) -> float:
 
 
 def measure(title: str, source: dict[str, str], scratch: Path) -> dict[str, float]:
-    """Print one job's table; return what each way takes more than the bare command, the SDK's preparation aside."""
+    """Print the table of a job; return by how many seconds each way exceeds the bare command, without preparation."""
     data, homes = scratch / "data", {runner: scratch / runner for runner in ("docker", "namespace")}
     own: dict[str, list[float]] = {NAMESPACE: [], DOCKER: [], SDK: []}
     ways: dict[str, Callable[[], None]] = {

@@ -1,11 +1,11 @@
-"""What train.py promises, measured: the same weights after any interruption, speed, memory, lost time.
+"""Measure train.py: equal weights after interruptions, speed, memory, lost time.
 
     python tests/bench/training.py               # everything, about six minutes
     python tests/bench/training.py stress speed  # only these parts
 
-Everything that is compared runs in turns in the same minutes: the machine may be slow, the ratios stay. The
-figures are medians, with the lowest and the highest beside them. CIFAR-10 shape means 45,000 images of 32x32x3
-filled at random: speed and memory are the same as with real ones, accuracies mean nothing.
+What is compared runs alternately, so that ratios do not depend on the load of the machine. Figures are medians, with
+the lowest and highest values. CIFAR-10 shape means 45,000 random images of 32x32x3: speed and memory are those of real
+images, accuracies have no meaning.
 """
 
 import json
@@ -55,7 +55,7 @@ def show(title: str, figures: list[float], unit: str, places: int = 2) -> None:
 
 
 def moments(randomly: random.Random) -> list[tuple[str, str]]:
-    """Return a signal and a moment for each attempt; the last ones come when all is trained.
+    """Return a signal and a moment for each attempt; the last ones come after the last training step.
 
     The first two leave no checkpoint and one checkpoint, the others may come in any order.
     """
@@ -75,7 +75,7 @@ def moments(randomly: random.Random) -> list[tuple[str, str]]:
 
 
 def interrupt(signal_name: str, moment: str, arguments: list[str]) -> int:
-    """Run one attempt up to the moment and return its exit status."""
+    """Run one attempt up to a moment and return its exit status."""
     if not moment.startswith("after "):
         return run_signalled(signal_name, moment, arguments).returncode
     command = [sys.executable, str(TRAIN), *arguments]
@@ -87,7 +87,7 @@ def interrupt(signal_name: str, moment: str, arguments: list[str]) -> int:
 
 
 def stress(work: Path) -> None:
-    """One training killed again and again, against one that was left alone."""
+    """Compare a training that is killed many times with an uninterrupted one."""
     dataset.prepare("digits", work / "digits")
     whole, killed = work / "whole", work / "killed"
     settings = {"epochs": 60, "batch-size": 64, "checkpoint-every": 8}
@@ -122,7 +122,7 @@ RESULTS: dict[str, Callable[[Path], Any]] = {
 
 
 def speed(work: Path) -> None:
-    """Images a second in train.py's own loop, beside model.fit and a product of matrices."""
+    """Images per second of train.py's loop, of model.fit, and the speed of a matrix product."""
     for precision, rounds in (("float32", 4), ("bfloat16", 4)):
         workers = {name: Worker(name, precision, str(work / precision)) for name in WORKERS}
         for worker in workers.values():
@@ -135,9 +135,9 @@ def speed(work: Path) -> None:
         show("    bare model.fit over tf.data", [each["rate"] for each in fit], "images/s", 0)
         shares = [100 * one["rate"] / other["rate"] for one, other in zip(loop, fit, strict=True)]
         show("    train.py as a share of it, round by round", shares, "%", 1)
-        # Some rounds of model.fit take twice as long as others on the same machine: they prove nothing.
+        # Some rounds of model.fit take twice as long as others on the same machine: compare with the fastest.
         best = max(each["rate"] for each in fit)
-        show("    train.py as a share of model.fit's quickest round", [100 * rate / best for rate in rates], "%", 1)
+        show("    train.py as a share of model.fit's fastest round", [100 * rate / best for rate in rates], "%", 1)
         show("    float32 product of two 2048x2048 matrices", [each["gemm"] / 1e9 for each in loop], "GFLOP/s", 0)
         show("    convolutions as a share of it", [100 * x["rate"] * x["flops"] / x["gemm"] for x in loop], "%", 1)
         show_saves([seconds for each in loop for seconds in each["saves"]], loop[-1]["bytes"])
@@ -149,7 +149,7 @@ def show_saves(seconds: list[float], size: int) -> None:
 
 
 class Worker:
-    """This script as a process that measures one round at a time, so that two can take turns."""
+    """This script as a process that measures one round at a time, so that two of them can alternate."""
 
     def __init__(self, *arguments: str) -> None:
         command = [sys.executable, __file__, "--worker", *arguments]
@@ -170,7 +170,7 @@ class Worker:
 
 
 class Rounds:
-    """The worker's side: rounds of training, with a clock that stands still in between."""
+    """Rounds of training in a worker, with a clock that stops between them."""
 
     def __init__(self, images: int) -> None:
         self._images, self._waited = images, 0.0
@@ -180,7 +180,7 @@ class Rounds:
         return time.monotonic() - self._waited
 
     def end(self, measures: Callable[[], dict[str, Any]] = dict) -> None:
-        """Report a round and what else there is to measure, and wait for the order to train the next."""
+        """Report a round and additional measures, and wait for the command to start the next."""
         stopped, seconds = time.monotonic(), self.now() - self._started
         print(json.dumps({"rate": self._images / seconds, **measures()}), flush=True)
         self._wait(stopped)
@@ -196,8 +196,10 @@ class Rounds:
 def train_by_the_script(precision: str, directory: Path) -> None:
     """Train with train.fit at the default cadence of checkpoints; a round is an epoch."""
     import model
-    import train as script
+    import train as module
     from settings import parse_settings
+
+    script: Any = module  # its clock and its output are replaced below
 
     others = {"batch-size": BATCH, "checkpoint-every": 0, "epochs": 1000}
     settings = parse_settings(options(directory, directory, precision=precision, **others), {})
@@ -215,12 +217,12 @@ def train_by_the_script(precision: str, directory: Path) -> None:
 
     rounds = Rounds(ROUND[precision])
     script.time = SimpleNamespace(monotonic=rounds.now)
-    script.say = lambda line: rounds.end(measures)  # an epoch's line is all that fit says
+    script.say = lambda line: rounds.end(measures)  # fit prints only the lines of the epochs
     script.fit(trainer, settings, train, validation, [], {"identity": {}})
 
 
 def train_by_keras(precision: str, directory: Path) -> None:
-    """Train the same network with the same optimizer, and with nothing that could slow it down.
+    """Train the same network with the same optimizer, without anything that slows it down.
 
     No augmentation, no determinism, no checkpoints; and no XLA, which would be slower on a CPU.
     """
@@ -261,20 +263,20 @@ def seconds_of(action: Callable[[], object]) -> float:
 
 
 def flops(network: Any) -> int:
-    """Return how many floating-point operations a training step needs for an image, in its convolutions.
+    """Return the floating-point operations of the convolutions per image and training step.
 
     Forwards, for the gradient of the weights, and for that of the input, which the first one does not need.
     """
     layers = [layer for layer in network.layers if layer.name.startswith("conv")]
     each = [2 * layer.kernel.shape.num_elements() * int(np.prod(layer.output.shape[1:3])) for layer in layers]
-    return 3 * sum(each) - each[0]
+    return int(3 * sum(each) - each[0])
 
 
 # --- whole processes -------------------------------------------------------------------------------------------
 
 
 def process(work: Path) -> None:
-    """One epoch of CIFAR-10 shape as a process: memory, and what a kill at the worst moment would cost."""
+    """One epoch of CIFAR-10 shape as a process: memory, and the time that a kill costs at most."""
     for name, count in (("train", 45_000), ("validation", 5_000)):
         write_channel(work / "photographs" / name, **records(count, PHOTOGRAPH))
     values = {"epochs": 1, "batch-size": BATCH, "checkpoint-every": 0}
@@ -282,7 +284,8 @@ def process(work: Path) -> None:
     running = subprocess.Popen(
         [sys.executable, str(TRAIN), *arguments], stdout=subprocess.PIPE, env=clean_environment()
     )
-    saved, seen = [], set()
+    saved: list[float] = []
+    seen: set[Path] = set()
     while os.waitid(os.P_PID, running.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
         time.sleep(0.05)
         names = set((work / "process" / "checkpoints").glob("checkpoint-*.npz"))
@@ -313,7 +316,7 @@ runpy.run_path(path, run_name="__main__")
 
 
 def start(work: Path) -> None:
-    """From the start of a process to its first resumed step."""
+    """The time from the start of a process to its first resumed step."""
     dataset.prepare("digits", work / "digits")
     for name, count in (("train", 45_000), ("validation", 5_000)):
         write_channel(work / "photographs" / name, **records(count, PHOTOGRAPH))
@@ -330,7 +333,7 @@ def start(work: Path) -> None:
             wholes.append(time.perf_counter() - began)
             imports.append(float(ended.stdout.split()[-1]))
         show(f"{title}: process start to first resumed step", wholes[1:], "s")
-        show("    of which importing TensorFlow and Keras", imports[1:], "s")
+        show("    importing TensorFlow and Keras", imports[1:], "s")
         show("    the rest", [whole - part for whole, part in zip(wholes, imports, strict=True)][1:], "s")
 
 
@@ -346,7 +349,7 @@ for directory in sys.argv[2:]:
 
 
 def digits(work: Path) -> None:
-    """The default hyperparameters on the digits: test accuracy, seconds of training, cost of a checkpoint."""
+    """Digits with the default hyperparameters: test accuracy, seconds of training, cost of a checkpoint."""
     channels = dataset.prepare("digits", work / "digits")
     outs, seconds = [work / f"digits-{seed}" for seed in range(3)], []
     for seed, out in enumerate(outs):
@@ -369,7 +372,7 @@ PARTS = {part.__name__: part for part in (stress, speed, process, start, digits)
 
 
 def main() -> None:
-    """Run the parts that were asked for, by default all."""
+    """Run the given parts, by default all."""
     if sys.argv[1:2] == ["--worker"]:
         return WORKERS[sys.argv[2]](sys.argv[3], Path(sys.argv[4]))
     began = time.monotonic()

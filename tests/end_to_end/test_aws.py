@@ -1,4 +1,4 @@
-"""The course in the mode for AWS, against localmode that only the environment names; and what it may do there.
+"""The course in AWS mode, and its IAM permissions; the environment points AWS clients at localmode.
 
 IAM actions and resources: https://docs.aws.amazon.com/service-authorization/latest/reference/
 """
@@ -18,15 +18,16 @@ from tests.support.course import course, kept, shell
 from workshop import ROOT
 from workshop.publish import NOTEBOOKS
 
+pytestmark = pytest.mark.timeout(900)  # seconds; the first tests wait for runs of the course
 SITE = Path(__file__).parent / "site"
 IAM = ROOT / "docs" / "iam"
 RECORD = "operations.jsonl"
-GRACE_SECONDS = "10"  # longer than the digits train, as AWS's 120 are: a script that does not hear SIGTERM goes on
+GRACE_SECONDS = "10"  # longer than the training, as the 120 seconds of AWS: without SIGTERM it continues
 USER = "arn:aws:iam::123456789012:user/team/me"
 SAGEMAKER = "arn:aws:sagemaker:us-east-1:123456789012"
 LOG_GROUP = "arn:aws:logs:us-east-1:123456789012:log-group:{logGroupName}"
 OBJECT, BUCKET = "arn:aws:s3:::{Bucket}/{Key}", "arn:aws:s3:::{Bucket}"
-# The actions and resources of the operations whose actions have another name, and of those on several resources.
+# Actions and resources of the operations that have another name than their action, or several resources.
 # GetCallerIdentity needs no permission.
 ACTIONS = {
     "s3:HeadObject": [("s3:GetObject", OBJECT)],
@@ -67,7 +68,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def environment(home: Path) -> dict[str, str]:
-    """What points AWS clients at localmode, and takes localmode away."""
+    """The environment that points AWS clients at localmode, and in which localmode cannot be imported."""
     exports = shell("-m", "localmode", "env", home=home, LOCALMODE_GRACE_SECONDS=GRACE_SECONDS).stdout
     lines = [line.removeprefix("export ").partition("=") for line in exports.splitlines() if line.startswith("export")]
     return {name: value.strip("'") for name, _, value in lines} | {"PYTHONPATH": str(SITE)}
@@ -82,14 +83,14 @@ def run(home: Path, environment: dict[str, str]) -> Recorded:
 
 @pytest.fixture(scope="module")
 def unprepared(run: Recorded, home: Path, environment: dict[str, str]) -> Recorded:
-    """Notebook 2 without the SDK's defaults file, which spares the SDK some questions about role and bucket."""
+    """Notebook 2 without the SDK's defaults file, so that the SDK asks AWS for role and bucket."""
     build = kept("aws-unprepared")
     settings = {name: value for name, value in environment.items() if name != "SAGEMAKER_USER_CONFIG_OVERRIDE"}
     settings |= {"RECORD_OPERATIONS": str(build / RECORD), "REDIRECT_STS": "yes"}
     process = course("-p", "mode", "aws", "--only", "02", home=home, output=build, **settings)
     elsewhere = {**settings, "AWS_DEFAULT_REGION": "eu-west-1", "AWS_REGION": "eu-west-1"}
     first = "from sagemaker.core.helper.session_helper import Session; Session().default_bucket()"
-    bucket = shell("-c", first, home=home, **elsewhere)  # in a Region where the account has none yet
+    bucket = shell("-c", first, home=home, **elsewhere)  # in a Region in which the account has none yet
     assert bucket.returncode == 0, bucket.stderr
     return Recorded(process, build)
 
@@ -118,24 +119,24 @@ def permissions(call: dict[str, str]) -> list[tuple[str, str]]:
 
 def allowed(policy: dict[str, object], action: str, resource: str) -> bool:
     answer = IAMPolicy({"policy_document": json.dumps(policy)}).is_action_permitted(action, resource)
-    return answer == PermissionResult.PERMITTED
+    return bool(answer == PermissionResult.PERMITTED)
 
 
 @pytest.mark.slow
-def test_the_cells_for_aws_need_nothing_but_the_environment(run: Recorded) -> None:
+def test_aws_mode_needs_only_the_environment(run: Recorded) -> None:
     assert run.process.returncode == 0, run.process.stdout + run.process.stderr
     assert run.process.stdout.count("final_weights_sha256=") >= 3
     assert sorted(path.name for path in run.build.glob("*.ipynb")) == [path.name for path in NOTEBOOKS]
 
 
-def test_without_the_defaults_file_the_sdk_finds_role_and_bucket_by_itself(unprepared: Recorded) -> None:
+def test_the_sdk_finds_role_and_bucket_without_its_defaults_file(unprepared: Recorded) -> None:
     process = unprepared.process
     assert process.returncode == 0, process.stdout + process.stderr
     asked = {call["operation"] for call in unprepared.operations()}
     assert {"sts:GetCallerIdentity", "s3:CreateBucket"} <= asked
 
 
-def test_the_guard_against_localmode_in_aws_mode_guards(home: Path, tmp_path: Path) -> None:
+def test_the_import_of_localmode_fails_in_these_tests(home: Path, tmp_path: Path) -> None:
     notebook, copy = str(NOTEBOOKS[0]), str(tmp_path / "copy.ipynb")
     run = shell(
         *("-m", "papermill", "--no-progress-bar", notebook, copy),
@@ -147,11 +148,11 @@ def test_the_guard_against_localmode_in_aws_mode_guards(home: Path, tmp_path: Pa
     assert "import of localmode halted" in run.stderr
 
 
-def test_the_policy_allows_what_the_notebooks_call_and_nothing_else(run: Recorded, unprepared: Recorded) -> None:
+def test_the_policy_allows_exactly_what_the_notebooks_call(run: Recorded, unprepared: Recorded) -> None:
     policy = json.loads((IAM / "workshop-policy.json").read_text())
     calls = [*run.operations(), *unprepared.operations()]
     mine = [call for call in calls if call["operation"] == "iam:SimulatePrincipalPolicy"]
-    calls += [{**call, "PolicySourceArn": USER} for call in mine]  # docs/aws.md gives a user this policy
+    calls += [{**call, "PolicySourceArn": USER} for call in mine]  # docs/aws.md attaches this policy to a user
     needed = {permission for call in calls for permission in permissions(call)}
     assert {action: resource for action, resource in needed if not allowed(policy, action, resource)} == {}
     for statement in policy["Statement"]:
@@ -162,10 +163,10 @@ def test_the_policy_allows_what_the_notebooks_call_and_nothing_else(run: Recorde
                 assert used, f"no notebook needs {action} on {resource}"
 
 
-def test_the_policies_name_every_action_and_leave_no_resource_open_that_can_be_named() -> None:
+def test_the_policies_have_wildcard_resources_only_where_iam_requires_them() -> None:
     open_to_all = re.compile(
         r"sagemaker:List\w+|s3:ListAllMyBuckets|ecr:GetAuthorizationToken|cloudwatch:PutMetricData|servicequotas:\w+"
-    )  # IAM knows no resource for these
+    )  # IAM has no resource types for these
     for name in ("workshop-policy.json", "execution-role-policy.json"):
         for statement in json.loads((IAM / name).read_text())["Statement"]:
             assert statement["Effect"] == "Allow" and "*" not in "".join(statement["Action"])

@@ -1,4 +1,4 @@
-"""JupyterLab in a browser, as a reader uses it."""
+"""Notebook 1 in JupyterLab, in a browser."""
 
 import json
 import os
@@ -16,8 +16,9 @@ import pytest
 from tests.support.browser import chromium, executable, screenshot
 from workshop import ROOT
 
+pytestmark = pytest.mark.timeout(600)  # seconds
 NOTEBOOK = "01_train_locally.ipynb"
-# The last code cell has run, or one has failed (its traceback has the type of stderr) and those after it never will.
+# Whether the last code cell has run, or one has failed: its traceback has the MIME type of stderr.
 OVER = """() => {
     const prompts = [...document.querySelectorAll(".jp-CodeCell .jp-InputPrompt")].map(prompt => prompt.textContent);
     const failed = document.querySelector("[data-mime-type='application/vnd.jupyter.stderr']");
@@ -27,7 +28,7 @@ OVER = """() => {
 
 @pytest.fixture
 def course(tmp_path: Path) -> Path:
-    """A copy of the notebooks, the outputs of the first one cleared: JupyterLab saves what it runs."""
+    """A copy of the notebooks, since JupyterLab saves what it runs, and the first one without outputs."""
     copy = tmp_path / "course"
     for name in ("notebooks", "images"):
         shutil.copytree(ROOT / name, copy / name)
@@ -41,7 +42,7 @@ def course(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def lab(course: Path, tmp_path: Path) -> Iterator[str]:
-    """The address of a JupyterLab over the copy, which no setting of this user's reaches."""
+    """The address of a JupyterLab on the copy, without the settings of this user."""
     executable()
     jupyter = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
     names = (*jupyter, "LOCALMODE_HOME", "WORKSHOP_BUILD")
@@ -54,7 +55,7 @@ def lab(course: Path, tmp_path: Path) -> Iterator[str]:
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as server:
         assert server.stderr is not None
         log = list(until(r"http://127\.0\.0\.1:\d+/lab", server.stderr))
-        rest = threading.Thread(target=server.stderr.read)  # or the server would wait for a reader
+        rest = threading.Thread(target=server.stderr.read)  # keeps reading, or the server would block
         rest.start()
         try:
             address = re.search(r"http://127\.0\.0\.1:\d+/lab", log[-1])
@@ -68,7 +69,7 @@ def lab(course: Path, tmp_path: Path) -> Iterator[str]:
 
 
 def until(pattern: str, lines: Iterable[str]) -> Iterator[str]:
-    """The lines up to the first that holds the pattern."""
+    """The lines up to the first one that matches the pattern."""
     for line in lines:
         yield line
         if re.search(pattern, line):
@@ -76,7 +77,7 @@ def until(pattern: str, lines: Iterable[str]) -> Iterator[str]:
 
 
 @pytest.mark.slow
-def test_the_first_notebook_runs_to_its_end_in_jupyterlab(lab: str, course: Path) -> None:
+def test_the_first_notebook_runs_in_jupyterlab(lab: str, course: Path) -> None:
     with chromium() as browser:
         page = browser.new_page(viewport={"width": 1400, "height": 1000})
         page.goto(f"{lab}/tree/notebooks/{NOTEBOOK}?token=known")

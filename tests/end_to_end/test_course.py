@@ -1,4 +1,4 @@
-"""The course as `make run` runs it, in local mode with its defaults; one run serves most tests."""
+"""The course as `make run` runs it. Most tests share one run in local mode with the defaults."""
 
 import re
 import shutil
@@ -16,6 +16,7 @@ from tests.support.course import course, kept, shell
 from workshop.publish import NOTEBOOKS
 
 SANITIZE = Path(__file__).with_name("nbval_sanitize.cfg")
+pytestmark = pytest.mark.timeout(900)  # seconds; the first test waits for the run of the course
 IGNORED = {"nbval-ignore-output", "nbval-skip"}
 
 
@@ -50,7 +51,7 @@ def test_all_notebooks_run_with_their_defaults_and_leave_no_daemon(run: Run) -> 
     assert "No daemon runs" in shell("-m", "localmode", "status", home=run.home).stderr
 
 
-def test_every_stored_output_is_what_the_run_gave(run: Run) -> None:
+def test_every_stored_output_is_that_of_the_run(run: Run) -> None:
     options = ["-q", "--color=no", "-o", "addopts=", "-p", "no:cacheprovider"]
     replay = ["-p", "tests.support.replay", "--replay", str(run.build), "--nbval-sanitize-with", str(SANITIZE)]
     comparison = shell("-m", "pytest", *replay, *options, "notebooks", home=run.home)
@@ -59,7 +60,7 @@ def test_every_stored_output_is_what_the_run_gave(run: Run) -> None:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_every_cell_that_showed_something_has_a_stored_output_and_most_are_compared(run: Run, path: Path) -> None:
+def test_every_cell_with_output_has_a_stored_one_and_most_are_compared(run: Run, path: Path) -> None:
     stored, executed = code_cells(path), code_cells(run.build / path.name)
     shown = [cell for cell, copy in zip(stored, executed, strict=True) if copy.outputs]
     assert [cell.source for cell in shown if not cell.outputs] == []
@@ -67,13 +68,13 @@ def test_every_cell_that_showed_something_has_a_stored_output_and_most_are_compa
     assert len(compared) >= max(5, len(shown) * 2 / 3), f"{len(compared)} of {len(shown)}"
 
 
-def test_a_notebook_runs_again_on_what_the_others_left_on_disk(run: Run, tmp_path: Path) -> None:
+def test_a_notebook_runs_again_on_the_state_that_the_others_left(run: Run, tmp_path: Path) -> None:
     again = course("--only", "04", home=run.home, output=tmp_path / "again")
     assert again.returncode == 0, again.stdout + again.stderr
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_pages_show_the_run_and_need_nothing_from_elsewhere(run: Run, scheme: str) -> None:
+def test_the_pages_show_the_run_and_load_nothing_else(run: Run, scheme: str) -> None:
     with chromium() as browser:
         page = browser.new_page(color_scheme=scheme, viewport={"width": 1200, "height": 900})
         asked, complaints = [], []
@@ -109,7 +110,7 @@ def test_a_parameter_that_no_notebook_has_is_refused(home: Path) -> None:
     assert "no notebook has a parameter epoch; there are batch_size, " in run.stderr
 
 
-def test_a_notebook_says_which_one_must_run_before_it_and_its_executed_copy_is_kept(home: Path) -> None:
+def test_a_notebook_names_the_one_that_must_run_before_it_and_its_copy_is_kept(home: Path) -> None:
     build = kept("too-early")
     run = course("--only", "02", home=home, output=build)
     assert run.returncode == 1

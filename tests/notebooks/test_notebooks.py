@@ -1,4 +1,4 @@
-"""The notebooks as they are committed: what a reader sees before anything runs."""
+"""The notebooks as they are committed and as a reader first sees them."""
 
 import ast
 import io
@@ -14,7 +14,7 @@ import pytest
 from workshop import ROOT
 from workshop.publish import NOTEBOOKS, normalize
 
-IMAGE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)\)|<img\b[^>]*>")  # both ways to show a picture
+IMAGE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)\)|<img\b[^>]*>")  # Markdown or HTML
 LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)")
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 MACHINE_PATH = re.compile(r"/(home|Users|root|tmp|var/folders|work|usr|opt/conda)/\w|[A-Z]:\\\\?Users|site-packages")
@@ -45,18 +45,18 @@ def pictures(path: Path) -> list[tuple[str, str]]:
 
 
 def words(markdown: str) -> int:
-    """How much there is to read; a table or a picture is looked at."""
+    """The number of words to read, without tables and pictures."""
     lines = [line for line in IMAGE.sub("", markdown).splitlines() if not line.startswith("|")]
     return len(re.sub(r"\]\([^)]*\)|</?\w+>", " ", " ".join(lines)).split())
 
 
 def lines_of_code(source: str) -> int:
-    """Lines that say something; a closing bracket on a line of its own does not."""
+    """The number of lines with code; a closing bracket alone does not count."""
     return sum(1 for line in source.splitlines() if re.search(r"\w", line))
 
 
 def shows(statement: ast.stmt) -> bool:
-    """Whether a statement shows something wherever it is run; what is under an `if` or in a function may not be."""
+    """Whether a statement always shows something, unlike one in a function or below an `if`."""
     if isinstance(statement, ast.For | ast.While | ast.With):
         return any(map(shows, statement.body))
     return isinstance(statement, ast.Expr) and bool(re.match(r"(print|figures\.\w+)\(", ast.unparse(statement)))
@@ -76,7 +76,7 @@ def test_it_has_one_title_and_three_to_eight_sections(path: Path) -> None:
     assert 3 <= len(headings(path, 2)) <= 8, headings(path, 2)
 
 
-def test_it_has_20_to_40_cells_and_no_less_prose_than_code(path: Path) -> None:
+def test_it_has_20_to_40_cells_and_at_least_as_much_prose_as_code(path: Path) -> None:
     assert 20 <= len(cells(path)) <= 40
     assert len(cells(path, "markdown")) >= len(cells(path, "code"))
 
@@ -92,19 +92,19 @@ def test_code_cells_are_short(path: Path) -> None:
     assert counts[-1] <= 20, counts
 
 
-def test_no_cell_installs_anything_or_leaves_python(path: Path) -> None:
+def test_no_cell_installs_anything_or_runs_a_shell(path: Path) -> None:
     for cell in cells(path, "code"):
         assert not re.search(r"^\s*[!%]|\bpip3? install\b|get_ipython", cell.source, re.MULTILINE), cell.source
 
 
-def test_it_opens_with_aims_time_and_cost(path: Path) -> None:
+def test_it_begins_with_aims_time_and_cost(path: Path) -> None:
     first = cells(path)[0]
     assert first.cell_type == "markdown" and first.source.startswith("# ")
     assert len(re.findall(r"^- ", first.source, re.MULTILINE)) >= 2
     assert "**Time**" in first.source and "**Cost on AWS**" in first.source
 
 
-def test_it_closes_with_a_recap_exercises_and_the_way_on(path: Path) -> None:
+def test_it_ends_with_a_recap_exercises_and_a_link_to_another_notebook(path: Path) -> None:
     sections = re.split(r"^## ", "\n\n".join(prose(path)), flags=re.MULTILINE)
     end = "## ".join(sections[-2:])
     assert len(re.findall(r"^- ", end, re.MULTILINE)) >= 2, "no recap"
@@ -114,7 +114,7 @@ def test_it_closes_with_a_recap_exercises_and_the_way_on(path: Path) -> None:
     assert others.intersection(LINK.findall(cells(path)[-1].source))
 
 
-def test_its_parameters_are_few_literals_and_each_has_a_word_of_comment(path: Path) -> None:
+def test_its_parameters_are_at_most_eight_literals_with_comments(path: Path) -> None:
     tagged = [cell for cell in cells(path, "code") if "parameters" in cell.metadata.get("tags", [])]
     assert len(tagged) == 1
     assignments = ast.parse(tagged[0].source).body
@@ -123,7 +123,8 @@ def test_its_parameters_are_few_literals_and_each_has_a_word_of_comment(path: Pa
     commented = {token.start[0] for token in tokens if token.type == tokenize.COMMENT}
     for statement in assignments:
         assert isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant), ast.unparse(statement)
-        assert commented.intersection(range(statement.lineno, statement.end_lineno + 1)), ast.unparse(statement)
+        lines = range(statement.lineno, (statement.end_lineno or statement.lineno) + 1)
+        assert commented.intersection(lines), ast.unparse(statement)
 
 
 def test_parameters_of_one_name_have_one_default(path: Path) -> None:
@@ -132,7 +133,7 @@ def test_parameters_of_one_name_have_one_default(path: Path) -> None:
         return {line.targets[0].id: ast.literal_eval(line.value) for line in ast.parse(cell.source).body}
 
     own, first = defaults(path), defaults(NOTEBOOKS[0])
-    shared = own.keys() & first.keys() - {"batch_size"}  # of a step there, of a request here
+    shared = own.keys() & first.keys() - {"batch_size"}  # of a training step there, of a request here
     assert {"mode", "dataset_name", "prefix"} <= shared
     assert {name: own[name] for name in shared} == {name: first[name] for name in shared}
 
@@ -141,7 +142,7 @@ def test_it_is_smaller_than_300_kb(path: Path) -> None:
     assert path.stat().st_size <= 300_000
 
 
-def test_its_outputs_hold_no_error_warning_or_path_of_a_machine(path: Path) -> None:
+def test_its_outputs_contain_no_error_warning_or_machine_path(path: Path) -> None:
     outputs = [output for cell in cells(path, "code") for output in cell.outputs]
     assert [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"] == []
     found = [text for text in output_texts(path) if MACHINE_PATH.search(text) or WARNING.search(text)]
@@ -157,23 +158,21 @@ def test_a_cell_that_prints_or_draws_has_a_stored_output(path: Path) -> None:
 
 def test_its_links_and_pictures_are_there(path: Path) -> None:
     targets = [match for text in prose(path) for match in LINK.findall(text)]
-    targets += [
-        match[2] or re.search(r'src="([^"]+)"', match[0])[1] for t in prose(path) for match in IMAGE.finditer(t)
-    ]
+    targets += [source for _, source in pictures(path)]
     local = [target.partition("#")[0] for target in targets if "://" not in target and not target.startswith("#")]
     assert len(local) >= 1
     assert [target for target in local if not (path.parent / target).exists()] == []
 
 
-def test_every_picture_has_a_text_that_can_stand_for_it(path: Path) -> None:
+def test_every_picture_has_an_alternative_text(path: Path) -> None:
     assert [source for text, source in pictures(path) if len(text.split()) < 5] == []
 
 
-def test_it_is_committed_in_the_form_that_make_normalize_gives_it(path: Path) -> None:
+def test_it_is_normalised(path: Path) -> None:
     assert path.read_text() == normalize.normalized(path), "run notebooks/normalize.py"
 
 
-def test_only_the_mode_for_this_machine_touches_localmode(path: Path) -> None:
+def test_only_local_mode_uses_localmode(path: Path) -> None:
     sources = [cell.source for cell in cells(path, "code")]
     assert [source for source in sources if "import localmode" in source] == [
         'if mode == "local":\n    import localmode\n\n    localmode.start()'

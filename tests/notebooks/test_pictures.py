@@ -12,14 +12,14 @@ every_picture = pytest.mark.parametrize("path", PICTURES, ids=lambda path: path.
 
 
 @every_picture
-def test_a_picture_tells_its_content_to_those_who_cannot_see_it(path: Path) -> None:
+def test_a_picture_has_a_title_and_a_description(path: Path) -> None:
     svg = ElementTree.parse(path).getroot()
     told = {child.get("id"): child.text for child in svg if child.tag.endswith(("title", "desc"))}
     assert svg.attrib["aria-labelledby"].split() == list(told) and all(told.values())
 
 
 @every_picture
-def test_a_picture_brings_an_opaque_background(path: Path) -> None:
+def test_a_picture_has_an_opaque_background(path: Path) -> None:
     svg = ElementTree.parse(path).getroot()
     background = next(child for child in svg if child.tag.endswith("rect"))
     assert background.get("fill") == "#FFF"
@@ -28,5 +28,5 @@ def test_a_picture_brings_an_opaque_background(path: Path) -> None:
     ]
 
 
-def test_there_are_pictures_to_look_at() -> None:
+def test_there_are_at_least_four_pictures() -> None:
     assert len(PICTURES) >= 4

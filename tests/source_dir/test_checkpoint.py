@@ -10,12 +10,16 @@ import pytest
 import checkpoint
 from checkpoint import Checkpoint, CheckpointError, load_newest
 
-ARRAYS = {
+ARRAYS: dict[str, Any] = {
     "model/conv/kernel": np.random.default_rng(0).normal(size=(3, 3, 4)).astype(np.float32),
     "model/dropout/state": np.array([7, 2**32 - 1], np.uint32),
     "optimizer/iteration": np.array(66, np.int64),
 }
-META = {"identity": {"seed": 0, "batch size": 64}, "environment": {"cores": "2"}, "history": [{"loss": 0.1}]}
+META: dict[str, Any] = {
+    "identity": {"seed": 0, "batch size": 64},
+    "environment": {"cores": "2"},
+    "history": [{"loss": 0.1}],
+}
 
 
 def save(directory: Path, step: int, **changes: Any) -> Path:
@@ -49,12 +53,12 @@ def test_the_name_is_the_step_and_the_hash_of_the_content(tmp_path: Path) -> Non
 
 
 def test_the_newest_is_the_one_of_the_highest_number(tmp_path: Path) -> None:
-    for step in (99_999_999, 100_000_000):  # one digit more, so that its name comes first
+    for step in (99_999_999, 100_000_000):  # its name has one digit more and sorts first
         save(tmp_path, step)
     assert loaded(tmp_path).step == 100_000_000
 
 
-def test_an_empty_directory_has_none(tmp_path: Path) -> None:
+def test_an_empty_directory_has_no_checkpoint(tmp_path: Path) -> None:
     assert load_newest(tmp_path) is None
 
 
@@ -103,7 +107,7 @@ DAMAGE = [
 
 
 @pytest.mark.parametrize(("damage", "reason"), DAMAGE, ids=[function.__name__ for function, _ in DAMAGE])
-def test_a_damaged_one_is_skipped_with_the_reason(
+def test_a_damaged_checkpoint_is_skipped_with_the_reason(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: Any, reason: str
 ) -> None:
     save(tmp_path, 10)
@@ -125,7 +129,7 @@ def test_a_file_cut_at_any_length_is_skipped(tmp_path: Path, capsys: pytest.Capt
         assert f"its {length} bytes do not have the SHA-256 in its name" in capsys.readouterr().out
 
 
-def test_any_flipped_bit_is_found(tmp_path: Path) -> None:
+def test_any_flipped_bit_is_detected(tmp_path: Path) -> None:
     save(tmp_path, 10)
     path = save(tmp_path, 20)
     content = path.read_bytes()
@@ -134,13 +138,13 @@ def test_any_flipped_bit_is_found(tmp_path: Path) -> None:
         assert loaded(tmp_path).step == 10
 
 
-def test_one_that_may_not_be_read_is_skipped(
+def test_a_checkpoint_without_permission_to_read_is_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save(tmp_path, 10)
     newest, read_bytes = save(tmp_path, 20), Path.read_bytes
 
-    def refuse(path: Path) -> bytes:  # chmod would not keep root out, as which containers run
+    def refuse(path: Path) -> bytes:  # chmod does not restrict root
         if path == newest:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         return read_bytes(path)
@@ -150,7 +154,9 @@ def test_one_that_may_not_be_read_is_skipped(
     assert capsys.readouterr().out == f"skipped {newest.name}: [Errno 13] Permission denied\n"
 
 
-def test_one_that_may_not_be_read_may_be_sound_and_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_without_permission_to_read_is_never_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = save(tmp_path, 10)
     monkeypatch.setattr(os, "access", lambda path, mode: path != first)
     for step in range(20, 70, 10):
@@ -159,7 +165,7 @@ def test_one_that_may_not_be_read_may_be_sound_and_is_kept(tmp_path: Path, monke
 
 
 @pytest.mark.parametrize("function", ["iterdir", "unlink"])
-def test_a_directory_that_may_not_be_used_is_one_clear_error(
+def test_a_directory_without_permission_is_one_clear_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
 ) -> None:
     path = save(tmp_path, 10)
@@ -173,7 +179,9 @@ def test_a_directory_that_may_not_be_used_is_one_clear_error(
         load_newest(tmp_path)
 
 
-def test_an_old_one_that_may_not_be_removed_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_checkpoint_that_cannot_be_deleted_is_one_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = [save(tmp_path, step) for step in (1, 2, 3)][0]
 
     def refuse(path: Path, missing_ok: bool) -> None:
@@ -184,9 +192,7 @@ def test_an_old_one_that_may_not_be_removed_is_one_clear_error(tmp_path: Path, m
         save(tmp_path, 4)
 
 
-def test_a_start_from_nothing_is_loud_where_there_were_checkpoints(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_warning_says_that_no_checkpoint_is_usable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert load_newest(tmp_path) is None
     assert capsys.readouterr().out == ""
     for step in (10, 20):
@@ -198,7 +204,7 @@ def test_a_start_from_nothing_is_loud_where_there_were_checkpoints(
     assert "All work up to step 20 is lost" in warning
 
 
-def test_a_later_format_is_refused_even_where_older_ones_are_sound(
+def test_a_newer_format_is_refused_even_if_older_checkpoints_are_undamaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save(tmp_path, 10)
@@ -211,21 +217,21 @@ def test_a_later_format_is_refused_even_where_older_ones_are_sound(
 
 
 @pytest.mark.parametrize("content", [b"another container", b"PK\x03\x04 cut off"])
-def test_a_whole_file_of_another_kind_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_an_undamaged_file_of_another_kind_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / f"checkpoint-00000020-{hashlib.sha256(content).hexdigest()[:16]}.npz").write_bytes(content)
     with pytest.raises(CheckpointError, match="has format unknown, this train.py reads format 2"):
         load_newest(tmp_path)
 
 
 @pytest.mark.parametrize("damage", [truncate, replace_by_a_directory, replace_by_a_dangling_link])
-def test_a_damaged_one_gives_way_when_its_step_is_saved_again(tmp_path: Path, damage: Any) -> None:
+def test_a_damaged_checkpoint_is_replaced_when_its_step_is_saved_again(tmp_path: Path, damage: Any) -> None:
     path = save(tmp_path, 20)
     damage(path)
     assert save(tmp_path, 20) == path
     assert loaded(tmp_path).step == 20
 
 
-def test_damaged_ones_that_seem_newer_do_not_displace_the_new(tmp_path: Path) -> None:
+def test_damaged_checkpoints_with_higher_steps_do_not_displace_new_ones(tmp_path: Path) -> None:
     for step in (50, 60, 70):
         truncate(save(tmp_path, step, history=["another run"]))
     for step in (10, 20, 30, 40):
@@ -234,7 +240,7 @@ def test_damaged_ones_that_seem_newer_do_not_displace_the_new(tmp_path: Path) ->
     assert len(names(tmp_path)) == 3 + 3
 
 
-def test_foreign_files_are_neither_read_nor_removed(tmp_path: Path) -> None:
+def test_other_files_are_neither_read_nor_deleted(tmp_path: Path) -> None:
     name = "checkpoint-00000099-0123456789abcdef.npz"
     suffixes = [".bak", ".sagemaker-uploading", ".sagemaker-uploaded"]
     foreign = ["checkpoint", "model.npz", "x.sagemaker-ignore", *(name + suffix for suffix in suffixes)]
@@ -251,7 +257,7 @@ def test_the_last_three_are_kept(tmp_path: Path) -> None:
     assert names(tmp_path) == [path.name for path in paths[2:]]
 
 
-def test_one_that_is_being_uploaded_is_kept_until_that_is_done(tmp_path: Path) -> None:
+def test_a_checkpoint_is_not_deleted_while_it_is_uploaded(tmp_path: Path) -> None:
     first = save(tmp_path, 1)
     uploading = first.with_name(first.name + ".sagemaker-uploading")
     uploading.touch()
@@ -261,11 +267,11 @@ def test_one_that_is_being_uploaded_is_kept_until_that_is_done(tmp_path: Path) -
     first.with_name(first.name + ".sagemaker-uploaded").touch()
     save(tmp_path, 6)
     assert not first.exists()
-    assert names(tmp_path)[0] == uploading.name  # it is SageMaker's, and the only thing that is left of it
+    assert names(tmp_path)[0] == uploading.name  # SageMaker's own file, which stays
 
 
 class Killed(BaseException):
-    """Stands for SIGKILL: nothing of the code under test may run after it."""
+    """Stands for SIGKILL. Not an Exception, so that no code under test catches it."""
 
 
 def kill(*arguments: Any) -> None:
@@ -273,7 +279,7 @@ def kill(*arguments: Any) -> None:
 
 
 @pytest.mark.parametrize("moment", ["os.fsync", "pathlib.Path.replace"])
-def test_a_kill_while_it_is_written_leaves_the_one_before(
+def test_a_kill_during_a_save_leaves_the_checkpoint_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     before = save(tmp_path, 10)
@@ -281,16 +287,21 @@ def test_a_kill_while_it_is_written_leaves_the_one_before(
         patch.setattr(moment, kill)
         save(tmp_path, 20)
     draft = next(name for name in names(tmp_path) if name != before.name)
-    assert draft.endswith(".sagemaker-ignore")  # which SageMaker does not upload
+    assert draft.endswith(".sagemaker-ignore")  # SageMaker does not upload it
     assert loaded(tmp_path).step == 10
-    assert names(tmp_path) == [before.name]  # and the draft is gone
+    assert names(tmp_path) == [before.name]  # the draft is deleted
 
 
-def test_the_file_and_then_its_name_are_brought_to_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
+def test_the_file_and_then_its_name_are_synced_to_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
     replace = Path.replace
+
+    def noting_replace(path: Path, target: Path) -> None:
+        calls.append("rename")
+        replace(path, target)
+
     monkeypatch.setattr(os, "fsync", lambda descriptor: calls.append(os.fstat(descriptor).st_ino))
-    monkeypatch.setattr(Path, "replace", lambda self, target: (calls.append("rename"), replace(self, target)))
+    monkeypatch.setattr(Path, "replace", noting_replace)
     path = save(tmp_path, 1)
     assert calls == [path.stat().st_ino, "rename", tmp_path.stat().st_ino]
 
@@ -304,7 +315,7 @@ def test_a_full_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.Monk
         save(tmp_path, 1)
 
 
-def test_another_training_is_refused_by_name_and_reason(tmp_path: Path) -> None:
+def test_another_training_is_refused_with_name_and_reason(tmp_path: Path) -> None:
     path = save(tmp_path, 1)
     read = loaded(tmp_path)
     read.require_identity(META["identity"])

@@ -10,7 +10,7 @@ from tests.support.training import options, records, run, write_channel, write_c
 
 @pytest.fixture
 def without_tensorflow(tmp_path: Path) -> dict[str, str]:
-    """An environment in which the import of TensorFlow or Keras shows: it ends in a traceback."""
+    """An environment in which importing TensorFlow or Keras raises an error."""
     for name in ("tensorflow", "keras"):
         (tmp_path / "none").mkdir(exist_ok=True)
         (tmp_path / "none" / f"{name}.py").write_text("raise RuntimeError('TensorFlow was imported')")
@@ -28,7 +28,7 @@ def without_tensorflow(tmp_path: Path) -> dict[str, str]:
         ({"model-dir": "{root}/train/a.npz/model"}, "cannot write to "),
     ],
 )
-def test_bad_input_is_one_line_and_the_failure_reason_before_tensorflow_starts(
+def test_bad_input_is_reported_in_one_line_and_as_failure_reason_before_tensorflow_starts(
     tmp_path: Path, without_tensorflow: dict[str, str], others: dict[str, Any], message: str
 ) -> None:
     write_channels(tmp_path)

@@ -54,7 +54,7 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize(("change", "message"), MALFORMED.values(), ids=MALFORMED.keys())
-def test_a_malformed_file_is_named_with_its_fault(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+def test_a_malformed_file_is_named_with_its_defect(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     arrays = {key: value for key, value in (records() | change).items() if value is not None}
     write_channel(tmp_path, "bad.npz", **arrays)
     with pytest.raises(InputError, match=f"bad.npz.*{message}"):
@@ -62,13 +62,13 @@ def test_a_malformed_file_is_named_with_its_fault(tmp_path: Path, change: dict[s
 
 
 @pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"PK\x03\x04" + bytes(100)], ids=["empty", "npy", "zip"])
-def test_a_file_that_is_no_npz_is_named(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_npz_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "bad.npz").write_bytes(content)
     with pytest.raises(InputError, match="bad.npz is empty or not an .npz file"):
         load_channel(tmp_path)
 
 
-def test_a_damaged_file_never_ends_in_a_traceback(tmp_path: Path) -> None:
+def test_a_damaged_file_never_causes_a_traceback(tmp_path: Path) -> None:
     content = (write_channel(tmp_path, **records(3)) / "a.npz").read_bytes()
     random = np.random.default_rng(0)
     refused = 0
@@ -80,7 +80,7 @@ def test_a_damaged_file_never_ends_in_a_traceback(tmp_path: Path) -> None:
             load_channel(tmp_path)
         except InputError:
             refused += 1
-    assert refused > 200  # the others have the bit where it means nothing, as in a date
+    assert refused > 200  # in the others the bit has no meaning, for example in a date
 
 
 def test_a_missing_or_empty_channel_is_named(tmp_path: Path) -> None:
@@ -91,12 +91,12 @@ def test_a_missing_or_empty_channel_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("function", ["iterdir", "open"])
-def test_a_channel_that_may_not_be_read_is_named_and_not_to_be_written_again(
+def test_a_channel_without_permission_to_read_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
 ) -> None:
     write_channel(tmp_path, **records(3))
 
-    def refuse(path: Path, *_: Any) -> None:  # chmod would not keep root out
+    def refuse(path: Path, *_: Any) -> None:  # chmod does not restrict root
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
     monkeypatch.setattr(Path, function, refuse)
@@ -118,7 +118,7 @@ def test_classes_in_another_order_are_refused() -> None:
         require_same_kind("train", one, "validation", other)
 
 
-def test_the_fingerprint_knows_every_pixel_label_and_name() -> None:
+def test_the_fingerprint_depends_on_every_pixel_label_and_name() -> None:
     one = channel()
     images, labels = one.images.copy(), one.labels.copy()
     images[7, 3, 2, 0] ^= 1
@@ -141,14 +141,14 @@ def test_an_epoch_has_every_image_once_with_its_label() -> None:
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), PHOTOGRAPH])
-def test_a_resumed_epoch_goes_on_with_the_very_same_batches(shape: tuple[int, int, int]) -> None:
+def test_a_resumed_epoch_continues_with_the_same_batches(shape: tuple[int, int, int]) -> None:
     data = channel(shape=shape)
     whole, rest = batches(data)[2:], batches(data, skip=2)
     assert [pairs(*batch) for batch in rest] == [pairs(*batch) for batch in whole]
     assert len(rest) == 4
 
 
-def test_the_order_follows_from_seed_and_epoch() -> None:
+def test_the_order_depends_on_seed_and_epoch() -> None:
     data = channel()
     orders = {str(batches(data, seed=seed, epoch=epoch)[0][1]) for seed in (0, 1) for epoch in (1, 2)}
     assert len(orders) == 4

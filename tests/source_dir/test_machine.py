@@ -14,7 +14,7 @@ import machine
         ({}, "unknown", False),
     ],
 )
-def test_a_processor_is_known_by_its_instructions(
+def test_the_instructions_of_a_processor_are_detected(
     monkeypatch: pytest.MonkeyPatch, cpuinfo: dict[str, list[str]], instructions: str, bfloat16: bool
 ) -> None:
     monkeypatch.setattr(machine, "_described", lambda key: cpuinfo.get(key, []))

@@ -17,7 +17,7 @@ DIGIT, PHOTOGRAPH = (8, 8, 1), (32, 32, 3)
 
 @pytest.fixture(scope="module")
 def model() -> Any:
-    """The module, imported late: collecting the tests need not start TensorFlow."""
+    """The module; collecting the tests does not import it, nor TensorFlow."""
     import model
 
     return model
@@ -43,19 +43,19 @@ def digits(model: Any) -> Any:
 
 
 @pytest.mark.parametrize(("shape", "parameters"), [(DIGIT, 29_098), (PHOTOGRAPH, 1_168_362), ((3, 1, 2), 29_386)])
-def test_the_network_follows_from_the_image_shape(model: Any, shape: tuple[int, ...], parameters: int) -> None:
+def test_the_image_shape_decides_the_network(model: Any, shape: tuple[int, ...], parameters: int) -> None:
     network = model.build_model(shape, 10)
     assert network.output_shape == (None, 10)
     assert network.count_params() == parameters
 
 
 def test_operations_are_deterministic(digits: Any) -> None:
-    from tensorflow.python.framework import config  # there is no public way to ask
+    from tensorflow.python.framework import config  # there is no public function for this
 
     assert config.is_op_determinism_enabled()
 
 
-def test_importing_it_hides_no_module_from_others(model: Any) -> None:
+def test_importing_it_hides_no_module_from_other_code(model: Any) -> None:
     assert all(sys.modules.get(name, model) is not None for name in ("matplotlib", "pandas", "sklearn"))
 
 
@@ -69,23 +69,26 @@ def test_a_photograph_network_learns_from_a_step(model: Any) -> None:
     assert trainer.take_metrics()[0] > 0
 
 
-def test_the_seed_decides_the_first_weights(model: Any) -> None:
+def test_the_seed_decides_the_initial_weights(model: Any) -> None:
     one, again, other = (model.Trainer(DIGIT, 10, 0.01, seed).weights_sha256() for seed in (1, 1, 2))
     assert one == again != other
 
 
-VARIANTS = {"float32": {}, "bfloat16": {"precision": "bfloat16"}, "cosine": {"cosine_steps": 8}}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "float32": {},
+    "bfloat16": {"precision": "bfloat16"},
+    "cosine": {"cosine_steps": 8},
+}
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_restored_trainer_goes_on_to_the_very_same_bits(model: Any, variant: str, tmp_path: Path) -> None:
+def test_a_restored_trainer_continues_to_exactly_the_same_bits(model: Any, variant: str, tmp_path: Path) -> None:
     first = model.Trainer(DIGIT, 10, learning_rate=0.01, seed=0, **VARIANTS[variant])
     train(first, channel(DIGIT, 8))
     checkpoint.save(tmp_path, 1, first.arrays(), {})
     saved = checkpoint.load_newest(tmp_path)
-    resumed = model.Trainer(
-        DIGIT, 10, learning_rate=0.01, seed=7, **VARIANTS[variant]
-    )  # so that all has to come from the file
+    # Another seed, so that everything has to come from the file.
+    resumed = model.Trainer(DIGIT, 10, learning_rate=0.01, seed=7, **VARIANTS[variant])
     resumed.restore(saved)
     for trainer in (first, resumed):
         train(trainer, channel(DIGIT))
@@ -103,7 +106,7 @@ def test_bfloat16_keeps_variables_and_probabilities_in_float32(model: Any) -> No
     assert trainer.model(channel(DIGIT, 4).images).dtype == "float32"
 
 
-def test_a_cosine_goes_up_to_the_learning_rate_and_down_to_nothing(model: Any) -> None:
+def test_a_cosine_schedule_rises_to_the_learning_rate_and_falls_to_zero(model: Any) -> None:
     schedule = model.Trainer(DIGIT, 10, 0.01, 0, cosine_steps=200).optimizer._learning_rate
     rates = [float(schedule(step)) for step in range(201)]
     assert np.argmax(rates) == 10
@@ -113,7 +116,7 @@ def test_a_cosine_goes_up_to_the_learning_rate_and_down_to_nothing(model: Any) -
     assert rates[200] == pytest.approx(0, abs=1e-9)
 
 
-def test_the_best_weights_come_through_a_checkpoint(model: Any, tmp_path: Path) -> None:
+def test_a_checkpoint_contains_the_best_weights(model: Any, tmp_path: Path) -> None:
     first = model.Trainer(DIGIT, 10, learning_rate=0.01, seed=0)
     train(first, channel(DIGIT, 8))
     first.keep_best()
@@ -128,7 +131,7 @@ def test_the_best_weights_come_through_a_checkpoint(model: Any, tmp_path: Path) 
     assert resumed.weights_sha256() == best
 
 
-def test_normalization_is_that_of_keras(model: Any) -> None:
+def test_normalization_equals_that_of_keras(model: Any) -> None:
     images = np.random.default_rng(0).normal(3, 2, (64, 6, 5, 4)).astype(np.float32)
     fused, plain = (
         kind(momentum=0.9) for kind in (model.FusedBatchNormalization, model.keras.layers.BatchNormalization)
@@ -138,11 +141,11 @@ def test_normalization_is_that_of_keras(model: Any) -> None:
             plain(images, training=training).numpy(), abs=1e-3
         )
     assert fused.moving_mean.numpy() == pytest.approx(plain.moving_mean.numpy(), rel=1e-5)
-    # of n - 1 instead of n, as in TensorFlow's own
+    # TensorFlow divides by n - 1, Keras by n.
     assert fused.moving_variance.numpy() == pytest.approx(plain.moving_variance.numpy(), rel=1e-3)
 
 
-def test_adam_is_that_of_keras(model: Any) -> None:
+def test_adam_equals_that_of_keras(model: Any) -> None:
     random = np.random.default_rng(0)
     start, gradients = random.normal(size=(6, 5)), random.normal(size=(4, 6, 5))
     results = []
@@ -156,7 +159,7 @@ def test_adam_is_that_of_keras(model: Any) -> None:
         assert fused == pytest.approx(plain, rel=1e-5, abs=1e-5)
 
 
-def test_a_checkpoint_tells_with_what_libraries_it_was_made(model: Any) -> None:
+def test_the_environment_of_a_checkpoint_names_the_libraries(model: Any) -> None:
     assert {"cores", "processor", "tensorflow", "keras", "numpy"} <= model.environment().keys()
 
 
@@ -200,8 +203,8 @@ def test_a_checkpoint_of_another_network_is_refused(digits: Any) -> None:
         digits.restore(saved)
 
 
-def test_metrics_are_means_over_the_images_and_start_anew(digits: Any) -> None:
-    data = channel(DIGIT, 600)  # two batches of an evaluation, the second one smaller
+def test_metrics_are_means_over_the_images_and_are_reset(digits: Any) -> None:
+    data = channel(DIGIT, 600)  # evaluated in two batches, the second one smaller
     whole = digits.evaluate(data)
     half = [Channel(data.images[part], data.labels[part], data.class_names) for part in (slice(300), slice(300, 600))]
     assert np.mean([digits.evaluate(each) for each in half], axis=0) == pytest.approx(whole, rel=1e-5)
@@ -214,7 +217,7 @@ def test_photographs_are_evaluated_as_they_are(model: Any) -> None:
     assert trainer.evaluate(data)[0] == pytest.approx(expected, rel=1e-4)
 
 
-def test_the_exported_model_takes_pixels_as_json_and_gives_probabilities(
+def test_the_exported_model_accepts_pixels_as_json_and_returns_probabilities(
     model: Any, digits: Any, tmp_path: Path
 ) -> None:
     stale = tmp_path / "1" / "saved_model.pb"

@@ -1,4 +1,4 @@
-"""The promise as a whole: train.py as a process, with TensorFlow, interrupted and resumed."""
+"""train.py as a process with TensorFlow, interrupted and resumed."""
 
 import json
 import re
@@ -13,11 +13,12 @@ from machine import has_bfloat16
 from metrics import METRIC_DEFINITIONS
 from tests.support.training import options, run, run_signalled, write_channels
 
+pytestmark = pytest.mark.timeout(600)  # seconds; the first tests wait for ten processes with TensorFlow
 SLOW = "warning: this processor has no instructions for bfloat16: float32 is faster here"
 Ended = subprocess.CompletedProcess[str]
 
 
-# The second one has all that is off by default: early stopping after five of seven epochs is part of it.
+# The second variant uses every option that is off by default; early stopping ends it before the seventh epoch.
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "all options": {
@@ -30,8 +31,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
 }
 
-# Aimed at each part of an attempt in turn. Two calls of os.fsync belong to a checkpoint, the first of them
-# before its renaming and the second before the pruning; the first checkpoints are at the steps 4 and 6.
+# One interruption for each part of an attempt. Saving a checkpoint calls os.fsync twice: before the file is renamed,
+# and before old checkpoints are deleted. The first checkpoints are those of steps 4 and 6.
 INTERRUPTIONS = {
     "plain": [
         ("SIGKILL", "import keras.src.layers:1"),
@@ -44,14 +45,14 @@ INTERRUPTIONS = {
     ],
     "all options": [
         ("SIGKILL", "call evaluate:2"),
-        ("SIGKILL", "path rename:1"),  # the export's last act
+        ("SIGKILL", "path rename:1"),  # the last action of the export
     ],
 }
 
 
 @dataclass(frozen=True)
 class Run:
-    """A training in epochs of six steps: its attempts, and where they wrote to."""
+    """A training in epochs of six steps: its attempts, and their output directory."""
 
     attempts: list[Ended]
     out: Path
@@ -66,7 +67,7 @@ class Run:
 
     @property
     def last_checkpoint(self) -> str:
-        """The name of the last checkpoint: its hash is that of all variables, the optimizer's included."""
+        """The name of the last checkpoint, with the hash of all variables, including the optimizer's."""
         return max(path.name for path in (self.out / "checkpoints").iterdir())
 
 
@@ -90,7 +91,7 @@ def uninterrupted(data: Path, variant: str, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(scope="session")
 def interrupted(data: Path, variant: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Interrupted at each of its moments in turn, then left to end."""
+    """A run that is interrupted at each moment of its variant, then finishes."""
     out = tmp_path_factory.mktemp("interrupted")
     arguments, attempts = options(data, out, **VARIANTS[variant]), []
     for number, moment in INTERRUPTIONS[variant]:
@@ -102,7 +103,7 @@ def interrupted(data: Path, variant: str, tmp_path_factory: pytest.TempPathFacto
     return Run([*attempts, run(arguments)], out)
 
 
-def test_an_uninterrupted_run_ends_well_and_quietly(uninterrupted: Run, variant: str) -> None:
+def test_an_uninterrupted_run_succeeds_without_output_on_stderr(uninterrupted: Run, variant: str) -> None:
     (only,) = uninterrupted.attempts
     assert (only.returncode, only.stderr) == (0, "")
     lines = only.stdout.splitlines()
@@ -115,14 +116,14 @@ def test_an_uninterrupted_run_ends_well_and_quietly(uninterrupted: Run, variant:
     assert re.fullmatch("final_weights_sha256=[0-9a-f]{64}", last)
 
 
-def test_every_interruption_came_when_it_was_meant_to(variant: str, interrupted: Run) -> None:
+def test_every_interruption_came_at_its_moment(variant: str, interrupted: Run) -> None:
     signals = [number for number, _ in INTERRUPTIONS[variant] if number != "damage"]
     expected = [{"SIGKILL": -9, "SIGTERM": 143}[number] for number in signals]
     assert [attempt.returncode for attempt in interrupted.attempts] == [*expected, 0]
 
 
 @pytest.mark.parametrize("variant", ["plain"], indirect=True)
-def test_each_attempt_goes_on_where_the_one_before_was(interrupted: Run) -> None:
+def test_each_attempt_resumes_from_the_newest_checkpoint(interrupted: Run) -> None:
     lines = [attempt.stdout.splitlines() for attempt in interrupted.attempts]
     starts = [next((line for line in of if re.match("resumed|no check", line)), "") for of in lines]
     assert [re.sub("-[0-9a-f]{16}", "", start) for start in starts] == [
@@ -138,7 +139,7 @@ def test_each_attempt_goes_on_where_the_one_before_was(interrupted: Run) -> None
 
 
 @pytest.mark.parametrize("variant", ["plain"], indirect=True)
-def test_a_killed_attempt_has_shown_every_line_it_printed(interrupted: Run) -> None:
+def test_no_printed_line_of_a_killed_attempt_is_lost(interrupted: Run) -> None:
     killed = interrupted.attempts[5]
     assert killed.returncode == -9
     assert killed.stdout.splitlines()[-1].startswith("epoch=3 ")
@@ -153,7 +154,7 @@ def test_sigterm_saves_and_exits_with_143(interrupted: Run) -> None:
 
 
 @pytest.mark.parametrize("variant", ["plain"], indirect=True)
-def test_the_metrics_are_read_from_the_lines_that_were_really_printed(uninterrupted: Run) -> None:
+def test_the_metric_definitions_match_the_printed_lines(uninterrupted: Run) -> None:
     log = uninterrupted.attempts[0].stdout
     history = json.loads(uninterrupted.history)
     for definition in METRIC_DEFINITIONS:
@@ -164,7 +165,7 @@ def test_the_metrics_are_read_from_the_lines_that_were_really_printed(uninterrup
 
 
 @pytest.mark.parametrize("variant", ["all options"], indirect=True)
-def test_all_options_did_what_they_are_there_for(uninterrupted: Run, interrupted: Run) -> None:
+def test_all_options_have_an_effect(uninterrupted: Run, interrupted: Run) -> None:
     log = uninterrupted.attempts[0].stdout
     rows = json.loads(uninterrupted.history)
     assert 3 <= len(rows) < 7
@@ -184,7 +185,7 @@ def test_interruptions_leave_the_same_optimizer_and_random_state(uninterrupted: 
     assert interrupted.last_checkpoint == uninterrupted.last_checkpoint
 
 
-def test_every_epoch_is_in_the_log_with_one_set_of_numbers(uninterrupted: Run, interrupted: Run) -> None:
+def test_every_epoch_is_in_the_log_with_the_same_numbers(uninterrupted: Run, interrupted: Run) -> None:
     def epochs(of: Run) -> list[str]:
         log = "".join(attempt.stdout for attempt in of.attempts)
         return list(dict.fromkeys(re.findall(r"epoch=\d+ .*(?= seconds=)", log)))

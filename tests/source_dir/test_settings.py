@@ -1,4 +1,4 @@
-"""Options, hyperparameters and environment variables: which one counts, and what is refused."""
+"""The precedence of options, hyperparameters and environment variables, and invalid ones."""
 
 import re
 
@@ -14,7 +14,7 @@ def parse(arguments: list[str], **environment: str) -> Settings:
     return parse_settings(DIRECTORIES + arguments, environment)
 
 
-def test_options_win_over_hyperparameters_and_these_over_defaults() -> None:
+def test_options_take_precedence_over_hyperparameters_and_these_over_defaults() -> None:
     settings = parse(["--epochs", "3"], SM_HPS='{"epochs": 4, "batch-size": 32}')
     assert (settings.epochs, settings.batch_size, settings.seed) == (3, 32, 0)
     assert str(settings.checkpoint_dir) == "/opt/ml/checkpoints"
@@ -29,11 +29,11 @@ def test_directories_come_from_options_then_hyperparameters_then_the_environment
 
 
 @pytest.mark.parametrize("text", ['{"batch_size": "32"}', '{"batch-size": 32.0}', '{"batch-size": "3.2e1"}'])
-def test_hyperparameters_may_be_strings_and_have_either_dash(text: str) -> None:
+def test_hyperparameters_may_be_strings_and_have_hyphens_or_underscores(text: str) -> None:
     assert parse([], SM_HPS=text).batch_size == 32
 
 
-def test_options_may_have_either_dash_as_the_driver_of_the_sdk_writes_them() -> None:
+def test_options_may_have_underscores_as_the_driver_of_the_sdk_writes_them() -> None:
     assert parse(["--learning_rate", "1e-3", "--batch_size=8"]).learning_rate == 0.001
 
 
@@ -69,7 +69,7 @@ IMPOSSIBLE = {
 
 
 @pytest.mark.parametrize(("argument", "message"), IMPOSSIBLE.items())
-def test_an_impossible_option_is_named(argument: str, message: str) -> None:
+def test_an_invalid_option_is_named(argument: str, message: str) -> None:
     with pytest.raises(InputError, match=re.escape(message)):
         parse([argument])
 
@@ -86,11 +86,11 @@ IMPOSSIBLE_HYPERPARAMETERS = {
 
 
 @pytest.mark.parametrize(("text", "message"), IMPOSSIBLE_HYPERPARAMETERS.items())
-def test_an_impossible_hyperparameter_is_named(text: str, message: str) -> None:
+def test_an_invalid_hyperparameter_is_named(text: str, message: str) -> None:
     with pytest.raises(InputError, match=re.escape(message)):
         parse([], SM_HPS=text)
 
 
-def test_a_directory_that_nobody_gave_is_asked_for() -> None:
+def test_a_missing_directory_is_named() -> None:
     with pytest.raises(InputError, match="no directory for validation: give --validation DIR or set SM_CHANNEL"):
         parse_settings(["--train=t"], {})

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+import time
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,11 +22,11 @@ from tests.support.training import options, write_channels
 
 
 class Killed(BaseException):
-    """Stands for SIGKILL: nothing of the code under test may run after it."""
+    """Stands for SIGKILL. Not an Exception, so that no code under test catches it."""
 
 
 class FakeTrainer:
-    """Has a Trainer's methods; its weights are a hash of everything that it has been trained on."""
+    """A Trainer whose weights are a hash of everything that it has been trained on."""
 
     loss = 0.5
 
@@ -73,7 +74,7 @@ class FakeTrainer:
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[types.SimpleNamespace]:
-    """Let train.main run in this process without TensorFlow; what it gives is what "model" is imported as."""
+    """Run train.main in this process without TensorFlow; yields the module that it imports as "model"."""
     write_channels(tmp_path)
     model = types.SimpleNamespace(
         Trainer=FakeTrainer,
@@ -94,7 +95,7 @@ def attempt(monkeypatch: pytest.MonkeyPatch, root: Path, out: str = "out", **oth
 
 
 def results(out: Path) -> tuple[str, list[str]]:
-    """Return the history, and the names of the last checkpoints: the hash of all there is in them.
+    """Return the history and the names of the last checkpoints, which contain the hashes of their contents.
 
     Killed after a checkpoint was written and before the old ones were pruned, a run leaves one more.
     """
@@ -108,7 +109,7 @@ def epochs_in(log: str) -> list[str]:
 
 
 def signal_at(monkeypatch: pytest.MonkeyPatch, moment: int, act: Any) -> list[str]:
-    """Call act() at the given one of all the moments worth an interruption; return those that have passed."""
+    """Call act() at one of the moments worth an interruption; return the list of moments that have passed."""
     moments: list[str] = []
 
     def happened(name: str) -> None:
@@ -154,13 +155,13 @@ def test_a_kill_at_any_moment_changes_nothing(
             attempt(monkeypatch, tmp_path, f"out{moment}")
         assert attempt(monkeypatch, tmp_path, f"out{moment}") == 0
         assert results(tmp_path / f"out{moment}") == expected, moments[moment]
-        # none is missing, none comes with other numbers, and only the one in which it happened may come twice
+        # No epoch is missing or has other numbers, and only the interrupted one may be there twice.
         log = epochs_in(capsys.readouterr().out)
         assert list(dict.fromkeys(log)) == lines
         assert len(log) <= len(lines) + 1
 
 
-def test_sigterm_at_any_moment_saves_and_asks_to_be_resumed(
+def test_sigterm_at_any_moment_saves_and_exits_with_143(
     fake: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with monkeypatch.context() as patch:
@@ -172,8 +173,8 @@ def test_sigterm_at_any_moment_saves_and_asks_to_be_resumed(
         with monkeypatch.context() as patch:
             signal_at(patch, moment, lambda: os.kill(os.getpid(), signal.SIGTERM))
             status = attempt(monkeypatch, tmp_path, f"out{moment}")
-        trained = moments[: moment + 1].count("before train")  # the step in which it came is the last one
-        assert status == (143 if trained < 24 else 0), moments[moment]  # all is trained: let it finish
+        trained = moments[: moment + 1].count("before train")  # including the step during which it came
+        assert status == (143 if trained < 24 else 0), moments[moment]  # after the last step it finishes
         line = f"SIGTERM received: stopped after step {trained}, everything is saved; exiting with 143\n"
         assert (line in capsys.readouterr().out) == (status == 143)
         stopped += status == 143
@@ -197,7 +198,7 @@ def test_the_log_says_where_it_starts(
     assert re.match(rf"resumed from {name} at epoch 1, step 6\nepoch=2 step=12 ", capsys.readouterr().out)
 
 
-def test_a_start_from_nothing_where_there_were_checkpoints_is_loud(
+def test_a_start_without_a_usable_checkpoint_is_a_warning(
     fake: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     attempt(monkeypatch, tmp_path)
@@ -214,7 +215,7 @@ def test_a_start_from_nothing_where_there_were_checkpoints_is_loud(
 
 
 @pytest.mark.parametrize("epochs", [4, 2])
-def test_no_more_epochs_than_were_done_goes_straight_to_the_export(
+def test_without_more_epochs_the_model_is_exported_again(
     fake: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], epochs: int
 ) -> None:
     attempt(monkeypatch, tmp_path)
@@ -226,9 +227,7 @@ def test_no_more_epochs_than_were_done_goes_straight_to_the_export(
     assert (results(tmp_path / "out"), final) == (expected, weights)
 
 
-def test_more_epochs_continue_as_if_they_had_been_asked_for_at_once(
-    fake: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_epochs_added_later_give_the_same_result(fake: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     attempt(monkeypatch, tmp_path, "at once", epochs=4)
     attempt(monkeypatch, tmp_path, "in two", epochs=2)
     attempt(monkeypatch, tmp_path, "in two", epochs=4)
@@ -236,7 +235,7 @@ def test_more_epochs_continue_as_if_they_had_been_asked_for_at_once(
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int, root: Path, out: str, **others: Any) -> None:
-    """Run an attempt that SIGTERM ends after so many of its steps."""
+    """Run an attempt that receives SIGTERM after a number of steps."""
     with monkeypatch.context() as patch:
         moments: list[int] = []
 
@@ -253,7 +252,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int, root: Path, out: str
 
 
 @pytest.mark.parametrize("epochs", [3, 2, 1])
-def test_an_epoch_that_was_begun_is_finished_whatever_was_asked_for(
+def test_an_unfinished_epoch_is_finished_whatever_the_number_of_epochs(
     fake: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], epochs: int
 ) -> None:
     attempt(monkeypatch, tmp_path, "whole", epochs=3)
@@ -269,7 +268,7 @@ def test_an_epoch_that_was_begun_is_finished_whatever_was_asked_for(
 def saved_steps(
     monkeypatch: pytest.MonkeyPatch, root: Path, seconds_a_step: float, validation: float = 0, **others: Any
 ) -> list[int]:
-    """Return the steps at which checkpoints are saved when steps and validations take so many seconds."""
+    """Return the steps at which checkpoints are saved, given the seconds of a step and of a validation."""
     steps: list[int] = []
     save, clock = checkpoint.save, [0.0]
 
@@ -290,16 +289,16 @@ def saved_steps(
         patch.setattr(FakeTrainer, "train", train_step)
         patch.setattr(FakeTrainer, "evaluate", evaluate)
         patch.setattr(checkpoint, "save", noting_save)
-        patch.setattr(train.time, "monotonic", lambda: clock[0])
+        patch.setattr(time, "monotonic", lambda: clock[0])
         assert attempt(monkeypatch, root, **others) == 0
     return steps
 
 
-def test_checkpoints_go_by_the_clock_unless_steps_are_given(
+def test_checkpoints_are_saved_by_time_unless_steps_are_given(
     fake: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     by_clock = {"checkpoint-every": 0}
-    # 5: nobody knows yet how long the validation after step 6 will take
+    # 5: the duration of the validation after step 6 is still unknown
     assert saved_steps(monkeypatch, tmp_path, 0.1, out="a", **by_clock) == [5, 24]
     assert saved_steps(monkeypatch, tmp_path, 1.0, out="b", **by_clock) == [5, 13, 21, 24]
     assert saved_steps(monkeypatch, tmp_path, 9.0, out="c", epochs=1, **by_clock) == [1, 2, 3, 4, 5, 6]
@@ -307,11 +306,11 @@ def test_checkpoints_go_by_the_clock_unless_steps_are_given(
     assert saved_steps(monkeypatch, tmp_path, 9.0, out="e", **{"checkpoint-every": 4}) == [4, 6, 8, 12, 16, 18, 20, 24]
 
 
-def test_a_validation_that_would_outlast_the_cadence_is_preceded_by_a_checkpoint(
+def test_a_checkpoint_precedes_a_validation_that_would_delay_it(
     fake: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     by_clock = {"checkpoint-every": 0}
-    # 8: 7 s after step 5, of which 5 went into the validation; 11 and 17: the next one would end 9 s later
+    # 8: 7 s after step 5, including 5 s of validation; 11 and 17: the next checkpoint would come 9 s later
     assert saved_steps(monkeypatch, tmp_path, 1.0, validation=5, **by_clock) == [5, 8, 11, 14, 17, 20, 23, 24]
 
 
@@ -324,7 +323,7 @@ def test_the_cadence_of_checkpoints_changes_nothing_else(
 
 
 def losses(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> None:
-    """Let the validation loss of each epoch (of six steps) be the given one."""
+    """Set the validation loss of each epoch (of six steps)."""
     monkeypatch.setattr(FakeTrainer, "evaluate", lambda self, channel: (values[self.step // 6 - 1], 0.5))
 
 
@@ -332,7 +331,7 @@ def losses(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> None:
     ("values", "best", "done"),
     [([3, 2, 4, 5, 1], 2, 4), ([3, 3, 3, 1], 1, 3), ([5, 4, 3, 2], 4, 4), ([3, 4, 2, 3], 3, 4)],
 )
-def test_it_stops_when_the_validation_loss_stays_and_exports_the_best(
+def test_early_stopping_exports_the_best_weights(
     fake: Any,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -354,7 +353,7 @@ def test_a_kill_at_any_moment_changes_nothing_of_early_stopping(
     fake: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     losses(monkeypatch, [3, 2, 4, 5, 1])
-    stopping = {"epochs": 5, "patience": 2, "checkpoint-every": 100, "tensorboard": "true"}
+    stopping: dict[str, Any] = {"epochs": 5, "patience": 2, "checkpoint-every": 100, "tensorboard": "true"}
     with monkeypatch.context() as patch:
         moments = signal_at(patch, -1, kill)
         attempt(monkeypatch, tmp_path, **stopping)
@@ -379,7 +378,7 @@ def test_more_patience_continues_a_training_that_had_stopped(
     assert results(tmp_path / "in two")[1][-1] == results(tmp_path / "at once")[1][-1]
 
 
-def test_a_cosine_is_over_the_epochs_that_were_asked_for_first(
+def test_a_cosine_schedule_keeps_its_number_of_epochs(
     fake: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert attempt(monkeypatch, tmp_path, epochs=2, schedule="cosine") == 0
@@ -393,7 +392,7 @@ def test_a_cosine_is_over_the_epochs_that_were_asked_for_first(
     [("model/1", "File exists"), ("data/history.json/x", "Is a directory")],
     ids=["a file for the model", "a directory for the history"],
 )
-def test_what_is_in_the_way_of_a_result_is_one_clear_line(
+def test_a_result_that_cannot_be_written_is_one_clear_line(
     fake: Any,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -425,7 +424,7 @@ def test_bfloat16_without_instructions_for_it_is_one_warning(
         assert capsys.readouterr().out.count(warning) == shown
 
 
-OTHERS = {
+OTHERS: dict[str, Any] = {
     "seed": 1,
     "batch-size": 9,
     "learning-rate": 0.1,
@@ -462,7 +461,7 @@ def test_another_environment_is_one_warning(
     assert re.match(r"warning: the weights may differ in the last bits, checkpoint-.* has cores 2 \(here 4\)", warning)
 
 
-def test_the_history_is_whole_or_not_there(fake: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_history_is_written_atomically(fake: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def half(path: Path, text: str) -> None:
         path.write_bytes(text.encode()[: len(text) // 2])
         kill()
@@ -481,7 +480,7 @@ def test_a_training_that_diverges_is_one_clear_error(
     assert "diverged in epoch 1 (loss nan, " in capsys.readouterr().err
 
 
-def test_the_history_is_json_of_every_epoch(fake: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_history_contains_every_epoch_as_json(fake: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     attempt(monkeypatch, tmp_path)
     history = json.loads(results(tmp_path / "out")[0])
     assert [(row["epoch"], row["step"]) for row in history] == [(1, 6), (2, 12), (3, 18), (4, 24)]

@@ -1,4 +1,4 @@
-"""Chromium for the tests that look at pages as a reader does."""
+"""Chromium for the tests of pages."""
 
 import os
 import shutil
@@ -6,23 +6,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from workshop import ROOT
 
-SCREENSHOTS = ROOT / "build" / "test"  # kept, to look at
+SCREENSHOTS = ROOT / "build" / "test"  # they stay there
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-# A browser by itself asks its maker's hosts for updates, and is refused a sandbox to root.
+# Without these a browser requests updates from its vendor.
 SWITCHES = ["--disable-background-networking", "--disable-component-update", "--disable-quic", "--no-first-run"]
 
 
 def executable() -> str:
-    """The system's browser; without one the test is skipped with a word on what is missing, and in CI fails."""
+    """The path of a browser. Without one the test is skipped, or fails in CI, and says what is missing."""
     found = next((path for name in NAMES if (path := shutil.which(name))), None)
     if found is not None and find_spec("playwright") and find_spec("jupyterlab"):
         return found
-    missing = "playwright or jupyterlab is not there; `make browser` installs them"
+    missing = "playwright or jupyterlab is not installed; run `make browser`"
     if found is None:
         missing = f"no browser on the PATH ({', '.join(NAMES)}); on Debian: apt-get install chromium"
     if os.environ.get("CI"):
@@ -31,14 +32,14 @@ def executable() -> str:
 
 
 def screenshot(name: str) -> Path:
-    """Where a screenshot goes."""
+    """The path of a screenshot; its directory exists."""
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     return SCREENSHOTS / name
 
 
 @contextmanager
-def chromium() -> Iterator["Browser"]:  # noqa: F821
-    """A headless Chromium."""
+def chromium() -> Iterator[Any]:
+    """A headless Chromium, as Playwright's Browser."""
     path = executable()
     from playwright.sync_api import sync_playwright
 

@@ -1,4 +1,4 @@
-"""Runs of the course for the tests, each over a state directory of its own."""
+"""Runs of the course, each with its own state directory."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ from workshop import ROOT
 
 
 def shell(*arguments: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run Python without this machine's AWS settings."""
+    """Run Python without the AWS and localmode settings of this machine."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "LOCALMODE_"))}
     return subprocess.run(
         [sys.executable, *arguments],
@@ -23,7 +23,7 @@ def shell(*arguments: str, home: Path, **environment: str) -> subprocess.Complet
 
 
 def kept(name: str) -> Path:
-    """An empty directory for executed copies, which stay to be looked at after a failure."""
+    """An empty directory for the output of a run, which stays for inspection after a failure."""
     directory = ROOT / "build" / "test" / name
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""What the tests of source_dir share: small channels, and train.py as a process that ends when it is told to."""
+"""Small channels, and train.py as a process that can be interrupted at an exact moment."""
 
 import os
 import subprocess
@@ -14,14 +14,13 @@ from workshop import SOURCE_DIR
 TRAIN = SOURCE_DIR / "train.py"
 CLASSES = [f"class {number}" for number in range(10)]
 
-# Runs train.py as its own first line would, but with a signal to itself at one exact moment, EVENT:N, the Nth
-# time that EVENT happens:
-#   fsync          os.fsync is called: in each checkpoint first between the draft and its renaming, then between
-#                  the renaming and the pruning
+# Runs train.py as a script that sends itself a signal at one exact moment, EVENT:N, the Nth time that EVENT happens:
+#   fsync          os.fsync is called; for each checkpoint once before the draft is renamed, and once before old
+#                  checkpoints are deleted
 #   import NAME    the import of a module begins
 #   call NAME      a method of the Trainer is called
-#   path NAME      a method of pathlib.Path is called: "rename" is the export's last act
-#   anything else  a line that begins so has been printed
+#   path NAME      a method of pathlib.Path is called; "rename" is the last action of the export
+#   anything else  a line that begins with it has been printed
 SIGNALLED = """
 import builtins, os, pathlib, runpy, signal, sys
 number, moment, path, *sys.argv[1:] = sys.argv[1:]
@@ -65,7 +64,7 @@ runpy.run_path(path, run_name="__main__")
 
 
 def records(count: int = 43, shape: Sequence[int] = (8, 8, 1), seed: int = 0) -> dict[str, Any]:
-    """Return the arrays of a channel file, filled at random."""
+    """Return the arrays of a channel file, with random contents."""
     random = np.random.default_rng(seed)
     return {
         "images": random.integers(0, 256, (count, *shape), dtype=np.uint8),
@@ -86,7 +85,7 @@ def write_channels(root: Path) -> None:
 
 
 def options(data: Path, out: Path, **others: Any) -> list[str]:
-    """Return train.py's options for the channels in data: 6 steps an epoch, a checkpoint every 4."""
+    """Return options of train.py for the channels in data: 6 steps per epoch, a checkpoint every 4 steps."""
     values = {
         "train": data / "train",
         "validation": data / "validation",
@@ -101,7 +100,7 @@ def options(data: Path, out: Path, **others: Any) -> list[str]:
 
 
 def run(arguments: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run train.py to its end, with no SM_* variable but the given ones."""
+    """Run train.py to its end, without SM_* variables except those given."""
     return _run([sys.executable, str(TRAIN), *arguments], environment)
 
 
@@ -111,7 +110,7 @@ def run_signalled(number: str, moment: str, arguments: list[str]) -> subprocess.
 
 
 def clean_environment() -> dict[str, str]:
-    """Return this process's environment without what changes how train.py runs."""
+    """Return the environment of this process without the variables that affect train.py."""
     unwanted = ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED")
     return {key: value for key, value in os.environ.items() if not key.startswith("SM_") and key not in unwanted}
 

@@ -1,4 +1,4 @@
-"""What the last cells of notebook 4 delete, against a daemon."""
+"""Deleting what costs money, against a daemon of localmode."""
 
 import pytest
 from botocore.exceptions import ClientError
@@ -9,7 +9,7 @@ from workshop import cleanup, progress
 SHELL = ("/bin/sh", "-c")
 
 
-def test_what_costs_is_deleted_and_what_remains_is_counted(
+def test_costly_resources_are_deleted_and_the_rest_is_listed(
     at_daemon: Daemon, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sagemaker, mine, other = at_daemon.sagemaker, f"{name}-job", f"{name}x-job"
@@ -34,14 +34,14 @@ def test_what_costs_is_deleted_and_what_remains_is_counted(
     progress.follow(other, poll_seconds=0.1)
 
 
-def test_a_job_that_ends_before_it_can_be_stopped_keeps_no_other_running(
+def test_a_job_that_ends_by_itself_does_not_prevent_others_from_being_stopped(
     at_daemon: Daemon, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     over, running = f"{name}-a", f"{name}-b"
     at_daemon.sagemaker.create_training_job(**job_request(over))
     at_daemon.sagemaker.create_training_job(**job_request(running, *SHELL, "sleep 600"))
     at_daemon.finished(over)
-    listings = iter([[over, running], []])  # of before it ended, and of afterwards
+    listings = iter([[over, running], []])  # before it ended, and afterwards
     monkeypatch.setattr(cleanup, "unfinished_jobs", lambda _: next(listings))
     monkeypatch.setattr(cleanup, "endpoints", lambda _: [])
     cleanup.delete_what_costs(name)
@@ -49,10 +49,10 @@ def test_a_job_that_ends_before_it_can_be_stopped_keeps_no_other_running(
     assert at_daemon.finished(running)["TrainingJobStatus"] == "Stopped"
 
 
-def test_what_cannot_be_deleted_is_an_error_after_all_else_is_deleted(
+def test_a_refused_deletion_is_raised_after_the_others_are_done(
     at_daemon: Daemon, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody may lack the permission for one of two operations, say."""
+    """For example if the permission for one of two operations is missing."""
     running = f"{name}-job"
     at_daemon.sagemaker.create_training_job(**job_request(running, *SHELL, "sleep 600"))
     monkeypatch.setattr(cleanup, "endpoints", lambda prefix: [f"{prefix}-stays"])

@@ -44,5 +44,5 @@ def test_the_sdk_lists_the_image_and_none_that_is_newer(image: containers.Image)
     assert image.version == max(listed, key=lambda version: [int(number) for number in version.split(".")])
 
 
-def test_the_training_image_has_the_tensorflow_that_runs_here() -> None:
+def test_the_training_image_has_the_tensorflow_of_local_mode() -> None:
     assert f"\ntensorflow-cpu=={containers.TRAINING.version}." in (ROOT / "requirements.txt").read_text()

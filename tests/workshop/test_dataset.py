@@ -4,6 +4,7 @@ import pickle
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,20 +16,23 @@ from workshop import dataset
 SMALL = {"train": 80, "validation": 20, "test": 20}  # records of the archive below
 
 
-class Python2Pickler(pickle._Pickler):
-    """Writes every string as Python 2 did, and as CIFAR-10's own files have it: without an encoding."""
+Pickler: Any = pickle._Pickler  # in Python, so that its methods can be overridden
+
+
+class Python2Pickler(Pickler):
+    """Writes strings without an encoding, as Python 2 did, which wrote the files of CIFAR-10."""
 
     def save_string(self, value: str | bytes) -> None:
         data = value.encode() if isinstance(value, str) else value
         self.write(pickle.BINSTRING + len(data).to_bytes(4, "little") + data)
         self.memoize(value)
 
-    dispatch = {**pickle._Pickler.dispatch, str: save_string, bytes: save_string}
+    dispatch = {**Pickler.dispatch, str: save_string, bytes: save_string}
 
 
 @pytest.fixture
 def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A small archive in CIFAR-10's format, the source and checksum of which `dataset` believes in."""
+    """A small archive in the format of CIFAR-10; `dataset` uses its URL and checksum."""
     path = tmp_path / "origin" / "cifar-10-python.tar.gz"
     path.parent.mkdir()
     names = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
@@ -49,7 +53,7 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_digits_are_divided_without_loss_into_the_documented_numbers_of_records(tmp_path: Path) -> None:
+def test_digits_are_split_without_loss_into_the_documented_numbers_of_records(tmp_path: Path) -> None:
     channels = dataset.prepare("digits", tmp_path)
     assert {name: channel.records for name, channel in channels.items()} == dataset.RECORDS["digits"]
     found = [
@@ -94,7 +98,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
         assert one.read_bytes() == other.read_bytes()
 
 
-def test_files_do_not_tell_when_they_were_written(tmp_path: Path) -> None:
+def test_files_do_not_contain_the_time_of_writing(tmp_path: Path) -> None:
     dataset.prepare("digits", tmp_path)
     with zipfile.ZipFile(tmp_path / "train" / "train.npz") as file:
         assert {member.date_time for member in file.infolist()} == {(1980, 1, 1, 0, 0, 0)}
@@ -122,7 +126,7 @@ def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
-def test_a_channel_holds_its_file_and_nothing_else(tmp_path: Path) -> None:
+def test_a_channel_contains_only_its_file(tmp_path: Path) -> None:
     dataset.prepare("digits", tmp_path)
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == [
         "test", "test/test.npz", "train", "train/train.npz", "validation", "validation/validation.npz",
@@ -150,19 +154,19 @@ def test_cifar10_keeps_its_own_test_set(tmp_path: Path, archive: Path) -> None:
     assert (labels[3], class_names[3]) == (3, "cat")
 
 
-def test_cifar10_images_end_in_the_colour(tmp_path: Path, archive: Path) -> None:
+def test_the_last_axis_of_cifar10_images_is_the_colour(tmp_path: Path, archive: Path) -> None:
     images, _, _ = dataset.load(dataset.prepare("cifar10", tmp_path)["train"].directory)
     assert images.shape == (80, 32, 32, 3)
     assert (images[:, 0, 0] == [11, 22, 33]).all()
 
 
-def test_cifar10_comes_from_the_cache_once_it_is_there(tmp_path: Path, archive: Path) -> None:
+def test_cifar10_is_downloaded_only_once(tmp_path: Path, archive: Path) -> None:
     dataset.prepare("cifar10", tmp_path)
     archive.unlink()
     assert dataset.prepare("cifar10", tmp_path)["train"].records == 80
 
 
-def test_without_a_network_the_error_names_the_ways_out(tmp_path: Path, archive: Path) -> None:
+def test_without_a_network_the_error_names_the_alternatives(tmp_path: Path, archive: Path) -> None:
     archive.unlink()
     with pytest.raises(dataset.DownloadError) as caught:
         dataset.prepare("cifar10", tmp_path)
@@ -172,7 +176,7 @@ def test_without_a_network_the_error_names_the_ways_out(tmp_path: Path, archive:
     assert len(message.splitlines()) == 2
 
 
-def test_an_archive_put_at_the_named_place_is_used(tmp_path: Path, archive: Path) -> None:
+def test_an_archive_copied_to_the_named_path_is_used(tmp_path: Path, archive: Path) -> None:
     place = tmp_path / "keras" / "datasets" / archive.name
     place.parent.mkdir(parents=True)
     archive.rename(place)
@@ -186,7 +190,7 @@ def test_a_damaged_archive_is_refused(tmp_path: Path, archive: Path) -> None:
 
 
 @pytest.mark.usefixtures("archive")
-def test_cifar10_in_its_real_format_is_trained_on(tmp_path: Path) -> None:
+def test_train_py_trains_on_the_channels_of_cifar10(tmp_path: Path) -> None:
     dataset.prepare("cifar10", tmp_path)
     ended = run(options(tmp_path, tmp_path / "out", epochs=1, **{"batch-size": 30}))
     assert (ended.returncode, ended.stderr) == (0, "")

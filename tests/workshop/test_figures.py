@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from workshop import figures, style
 
 NAMES = ["cat", "dog", "frog"]
-IMAGES = np.arange(9, dtype=np.uint8).repeat(64).reshape(9, 8, 8, 1)  # each of one shade: its number
+IMAGES = np.arange(9, dtype=np.uint8).repeat(64).reshape(9, 8, 8, 1)  # image N consists of the value N
 LABELS = np.array([0, 0, 0, 1, 1, 1, 2, 2, 2])
 PREDICTIONS = np.array([0, 1, 1, 1, 0, 1, 2, 2, 2])
 HISTORY = [
@@ -27,7 +27,7 @@ HISTORY = [
 
 
 def transitions(*statuses: tuple[str, float | None]) -> list[dict[str, Any]]:
-    """SecondaryStatusTransitions of statuses and their seconds, None for one that goes on."""
+    """SecondaryStatusTransitions from statuses and their seconds, which are None for a status without an end."""
     time = datetime(2026, 11, 20, 10, 0, tzinfo=UTC)
     result = []
     for status, seconds in statuses:
@@ -69,6 +69,11 @@ def legend(figure: Figure) -> list[str]:
     return [text.get_text() for text in figure.legends[0].get_texts()]
 
 
+def highest(axis: Any) -> int:
+    """The highest value of an axis's image."""
+    return int(axis.images[0].get_array().max())
+
+
 def contrast(one: Any, other: Any) -> float:
     """The contrast ratio of two colours, 1 to 21, as the Web Content Accessibility Guidelines define it."""
     linear = [
@@ -84,23 +89,23 @@ def test_the_same_data_give_the_same_bytes(draw: Callable[[], Figure]) -> None:
 
 
 @every_figure
-def test_a_figure_is_shown_once_because_it_is_returned(draw: Callable[[], Figure]) -> None:
+def test_a_figure_is_not_shown_a_second_time(draw: Callable[[], Figure]) -> None:
     draw()
     assert plt.get_fignums() == []
 
 
 @every_figure
-def test_a_figure_brings_an_opaque_background(draw: Callable[[], Figure]) -> None:
+def test_a_figure_has_an_opaque_background(draw: Callable[[], Figure]) -> None:
     assert draw().get_facecolor() == (1, 1, 1, 1)
 
 
 @every_figure
 def test_a_figure_fits_a_notebook_of_800_pixels(draw: Callable[[], Figure]) -> None:
-    width = int.from_bytes(png(draw(), bbox_inches="tight")[16:20])  # as the inline backend trims it
+    width = int.from_bytes(png(draw(), bbox_inches="tight")[16:20])  # as the inline backend crops it
     assert 0 < width <= 800
 
 
-def test_numbers_in_a_matrix_stand_out_from_every_shade() -> None:
+def test_numbers_in_a_matrix_contrast_with_every_shade() -> None:
     axis = figures.confusion_matrix(LABELS, PREDICTIONS, NAMES).axes[0]
     for image in axis.images:
         assert min(contrast(axis.texts[0].get_color(), image.get_cmap()(shade)) for shade in (0.0, 1.0)) > 7
@@ -109,10 +114,10 @@ def test_numbers_in_a_matrix_stand_out_from_every_shade() -> None:
 def test_samples_are_the_first_of_each_class_under_its_name() -> None:
     figure = figures.sample_images(IMAGES, LABELS, NAMES, per_class=2)
     assert titles(figure) == NAMES
-    assert [axis.images[0].get_array().max() for axis in figure.axes] == [0, 3, 6, 1, 4, 7]
+    assert [highest(axis) for axis in figure.axes] == [0, 3, 6, 1, 4, 7]
 
 
-def test_a_class_with_few_images_leaves_its_places_empty() -> None:
+def test_a_class_with_few_images_leaves_the_rest_of_its_column_empty() -> None:
     figure = figures.sample_images(IMAGES[2:], LABELS[2:], NAMES)
     assert [len(axis.images) for axis in figure.axes] == [1, 1, 1, 0, 1, 1, 0, 1, 1]
 
@@ -133,7 +138,8 @@ def test_accuracy_is_shown_in_percent_over_steps() -> None:
 def test_interruptions_are_marked_at_their_steps() -> None:
     figure = figures.learning_curves({"Spot": HISTORY}, [60, 100])
     for axis in figure.axes:
-        assert [path.vertices[0, 0] for path in axis.collections[0].get_paths()] == [60, 100]
+        paths: Any = axis.collections[0].get_paths()
+        assert [path.vertices[0, 0] for path in paths] == [60, 100]
     assert legend(figure) == ["Spot", "interruption"]
 
 
@@ -146,8 +152,8 @@ def test_more_jobs_than_curves_are_refused() -> None:
         figures.learning_curves({str(number): HISTORY for number in range(4)})
 
 
-def test_bars_start_when_their_status_did() -> None:
-    axis = figures.status_timeline({"Spot": SPOT}).axes[0]
+def test_a_bar_starts_when_its_status_started() -> None:
+    axis: Any = figures.status_timeline({"Spot": SPOT}).axes[0]
     assert [(bar.get_x(), bar.get_width()) for bar in axis.patches] == [
         (0, 2),
         (2, 5),
@@ -158,7 +164,7 @@ def test_bars_start_when_their_status_did() -> None:
 
 
 def test_each_job_has_a_row_in_the_order_given() -> None:
-    axis = figures.status_timeline({"On-Demand": transitions(("Training", 9)), "Spot": SPOT}).axes[0]
+    axis: Any = figures.status_timeline({"On-Demand": transitions(("Training", 9)), "Spot": SPOT}).axes[0]
     assert [label.get_text() for label in axis.get_yticklabels()] == ["On-Demand", "Spot"]
     assert axis.patches[0].get_y() < axis.patches[1].get_y() and axis.yaxis_inverted()
 
@@ -175,8 +181,8 @@ def test_statuses_differ_in_colour_and_hatch_or_marker() -> None:
     assert len({marker for _, marker in final}) == len(final)
 
 
-def test_a_status_that_goes_on_points_to_the_right() -> None:
-    axis = figures.status_timeline({"Spot": transitions(("Starting", 2), ("Training", None))}).axes[0]
+def test_a_status_without_an_end_is_a_triangle() -> None:
+    axis: Any = figures.status_timeline({"Spot": transitions(("Starting", 2), ("Training", None))}).axes[0]
     assert [line.get_marker() for line in axis.lines] == [">"]
     assert axis.lines[0].get_xdata().tolist() == [2]
 
@@ -191,21 +197,21 @@ def test_an_unknown_status_is_drawn_and_named() -> None:
     assert legend(figure) == ["Training", "Hibernating"] and len(figure.axes[0].patches) == 2
 
 
-def test_cost_grows_on_an_instance_only_and_ends_at_what_is_billed() -> None:
+def test_cost_grows_only_on_an_instance_and_ends_at_the_billable_seconds() -> None:
     line = figures.cost_curves({"Spot": [BILLED]}).axes[0].lines[0]
     points = [(0, 0), (2, 0), (7, 3 * 5 / 9), (11, 3 * 5 / 9), (15, 3)]
     assert np.allclose(line.get_xydata(), points)
 
 
-def test_a_request_far_from_all_others_does_not_press_them_into_one_bar() -> None:
+def test_a_single_slow_request_does_not_squeeze_the_others_into_one_bar() -> None:
     times = [0.003 + 0.0001 * (number % 20) for number in range(200)] + [1.0]
-    axis = figures.latencies({"1 image": times}).axes[0]
+    axis: Any = figures.latencies({"1 image": times}).axes[0]
     heights = [bar.get_height() for bar in axis.patches]
     assert sum(1 for height in heights if height) > 5 and heights[-1] == 1 and sum(heights) == 201
     assert axis.get_title() == "1 image: half below 4.0 ms (the line), 99 % below 4.9 ms"
 
 
-def test_kinds_of_requests_share_one_axis_of_time() -> None:
+def test_all_kinds_of_requests_share_a_time_axis() -> None:
     one, other = figures.latencies({"1 image": [0.001] * 9, "60 images": [0.01] * 9}).axes
     assert one.get_xlim() == other.get_xlim() == (0, 30)
 
@@ -230,7 +236,7 @@ def test_pairs_are_ordered_by_how_often_they_were_confused() -> None:
 
 def test_pairs_show_the_confused_images_up_to_a_limit() -> None:
     figure = figures.confused_pairs(IMAGES, LABELS, PREDICTIONS, NAMES, pairs=1, examples=1)
-    assert [axis.images[0].get_array().max() for axis in figure.axes] == [1]
+    assert [highest(axis) for axis in figure.axes] == [1]
 
 
 def test_without_errors_the_figure_says_so() -> None:

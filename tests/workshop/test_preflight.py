@@ -1,4 +1,4 @@
-"""What the notebooks ask AWS before they create anything, against the answers that AWS gives."""
+"""The checks before a notebook creates anything, against stubbed responses of AWS."""
 
 from collections.abc import Iterator
 from datetime import date, timedelta
@@ -19,7 +19,7 @@ SPOT = "ml.m5.xlarge for spot training job usage"
 
 
 class Account:
-    """The clients of one account, with the answers that the test puts in, in the order in which they are asked."""
+    """The clients of an account, with the responses of the test in the order of the requests."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
@@ -40,7 +40,7 @@ class Account:
     def is_role(self, trust: str = TRUST, asked: int = 2) -> None:
         role = {"Path": "/service-role/", "RoleName": "Training", "RoleId": "A" * 16, "Arn": ROLE}
         self.answers("sts", "get_caller_identity", SESSION)
-        for _ in range(asked):  # whose session it is, and what it trusts
+        for _ in range(asked):  # for the ARN of the caller, and for the trust policy
             found = role | {"CreateDate": "2026-01-01", "AssumeRolePolicyDocument": trust}
             self.answers("iam", "get_role", {"Role": found}, RoleName="Training")
 
@@ -71,7 +71,7 @@ def findings(usage: str = "spot training job", **arguments: Any) -> dict[str, tu
     return {finding.what: (finding.outcome, finding.detail) for finding in found if finding.what != "image"}
 
 
-def test_what_is_there_is_ok_and_costs_at_most_all_that_the_jobs_may_run(account: Account) -> None:
+def test_a_complete_account_is_ok_and_the_cost_is_that_of_the_maximum_run_times(account: Account) -> None:
     account.is_role()
     account.allows(calls=6)
     account.quota(**{"ml.m5.xlarge for training job usage": 0, SPOT: 2})
@@ -83,7 +83,7 @@ def test_what_is_there_is_ok_and_costs_at_most_all_that_the_jobs_may_run(account
     assert found["cost"][1].startswith("at most 0.46 USD, 7,200 s at ")
 
 
-def test_the_path_of_a_role_is_found_before_its_permissions_are_asked_for(account: Account) -> None:
+def test_permissions_are_simulated_for_the_full_arn_of_the_role(account: Account) -> None:
     account.is_role()
     account.allows(calls=0)
     for _ in range(6):
@@ -131,7 +131,7 @@ def test_a_quota_of_zero_is_missing(account: Account) -> None:
     assert findings()["quota"] == ("missing", f"{SPOT}: 0; ask for 1 in the Service Quotas console")
 
 
-def test_what_may_not_be_asked_is_unknown_and_not_missing(account: Account) -> None:
+def test_a_refused_question_is_unknown_and_not_missing(account: Account) -> None:
     account.answers("sts", "get_caller_identity", SESSION)
     for _ in range(2):
         account.refuses("iam", "get_role")
@@ -157,7 +157,7 @@ def test_a_user_must_name_a_role(account: Account) -> None:
     assert findings()["role"] == ("missing", "you are user me: set `role` to the ARN of an execution role")
 
 
-def test_a_role_that_is_not_there_is_missing(account: Account) -> None:
+def test_a_role_that_does_not_exist_is_missing(account: Account) -> None:
     account.answers("sts", "get_caller_identity", USER)
     account.refuses("iam", "get_role", "NoSuchEntity")
     account.allows()
@@ -165,21 +165,19 @@ def test_a_role_that_is_not_there_is_missing(account: Account) -> None:
     assert findings(role=ROLE)["role"] == ("missing", "there is no role Training")
 
 
-def test_refused_credentials_end_the_questions(account: Account) -> None:
+def test_refused_credentials_end_the_check(account: Account) -> None:
     account.refuses("sts", "get_caller_identity", "InvalidClientTokenId")
     assert list(findings()) == ["Region", "credentials"]
 
 
-def test_no_region_and_no_credentials_are_told_without_a_request(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_missing_region_is_found_without_a_request(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("AWS_DEFAULT_REGION", "AWS_REGION", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     assert findings()["Region"] == ("missing", "set AWS_REGION, or a default with `aws configure`")
 
 
-def test_something_missing_ends_the_notebook_and_the_line_says_what(
+def test_the_notebook_ends_with_a_line_that_names_what_is_missing(
     account: Account, capsys: pytest.CaptureFixture[str]
 ) -> None:
     account.is_role(asked=1)
@@ -189,7 +187,7 @@ def test_something_missing_ends_the_notebook_and_the_line_says_what(
     assert "permissions  missing  s3:PutObject\n" in capsys.readouterr().out
 
 
-def test_an_endpoint_has_no_greatest_cost(account: Account) -> None:
+def test_the_cost_of_an_endpoint_is_per_day(account: Account) -> None:
     account.is_role()
     account.allows(calls=8)
     account.quota(**{"ml.m5.xlarge for endpoint usage": 1})
@@ -200,7 +198,7 @@ def test_an_endpoint_has_no_greatest_cost(account: Account) -> None:
     ("usage", "image"), [("training job", containers.TRAINING), ("endpoint", containers.INFERENCE)]
 )
 @pytest.mark.parametrize(("days", "outcome"), [(61, "ok"), (60, "warning"), (0, "warning"), (-1, "warning")])
-def test_the_image_of_each_usage_is_named_with_its_last_patch_and_a_warning_before(
+def test_the_image_of_each_usage_has_the_date_of_its_last_patch_and_a_warning_before(
     account: Account, usage: str, image: containers.Image, days: int, outcome: str
 ) -> None:
     account.is_role()
@@ -223,7 +221,7 @@ def test_an_image_that_has_to_be_replaced_does_not_stop_the_notebook(
     assert "image        warning  tensorflow-inference:" in capsys.readouterr().out
 
 
-def test_access_is_a_region_and_credentials_and_nothing_is_created(account: Account) -> None:
+def test_access_checks_only_region_and_credentials(account: Account) -> None:
     account.answers("sts", "get_caller_identity", USER)
     assert list(findings("access")) == ["Region", "credentials"]
 

@@ -1,4 +1,4 @@
-"""What the notebooks read of jobs, endpoints and objects, against a daemon and against written logs."""
+"""Following jobs and reading their results, against a daemon of localmode and against prepared logs."""
 
 import re
 import sys
@@ -16,7 +16,9 @@ from workshop import logs, progress
 SHELL = ("/bin/sh", "-c")
 
 
-def test_a_failed_job_tells_its_reason_and_the_last_lines_of_its_script(at_daemon: Daemon, name: str) -> None:
+def test_a_failed_job_is_reported_with_its_reason_and_the_last_lines_of_its_script(
+    at_daemon: Daemon, name: str
+) -> None:
     driver = "Executing command: python3 train.py; no such option; Command failed with exit code 1; more of the driver"
     echoes = " && ".join(f"echo '{line}'" for line in ["set up", *driver.split("; ")])
     at_daemon.sagemaker.create_training_job(**job_request(name, *SHELL, f"{echoes}; exit 3"))
@@ -27,14 +29,14 @@ def test_a_failed_job_tells_its_reason_and_the_last_lines_of_its_script(at_daemo
     assert rest == ["The log of the script ends with", "    no such option"]
 
 
-def test_a_line_that_never_comes_ends_with_the_job(at_daemon: Daemon, name: str) -> None:
+def test_waiting_for_a_line_ends_with_the_job(at_daemon: Daemon, name: str) -> None:
     at_daemon.sagemaker.create_training_job(**job_request(name, *SHELL, "echo ready"))
     progress.wait_for_line(name, "^ready")
     with pytest.raises(progress.TrainingFailed, match="no reason given, Completed"):
         progress.wait_for_line(name, "^never")
 
 
-def test_the_newest_job_of_a_name_is_found_and_none_where_there_is_none(at_daemon: Daemon, name: str) -> None:
+def test_the_newest_job_of_a_name_is_found(at_daemon: Daemon, name: str) -> None:
     for number in (1, 2):
         at_daemon.sagemaker.create_training_job(**job_request(f"{name}-{number}"))
         progress.follow(f"{name}-{number}", poll_seconds=0.1)
@@ -75,6 +77,7 @@ def test_a_process_is_read_to_its_end_or_to_a_line(tmp_path: Path) -> None:
     assert lines == ["epoch=1 a", "epoch=5 b"] and process.wait() == 0
     lines, process = progress.run([sys.executable, str(script)], until="a$")
     assert lines == ["epoch=1 a"] and process.wait() == 0
+    assert process.stdout is not None
     process.stdout.close()
 
 
@@ -83,9 +86,7 @@ def transition(status: str, start: float, end: float) -> dict[str, Any]:
     return {"Status": status, "StartTime": begin, "EndTime": until, "StatusMessage": ""}
 
 
-def test_a_job_that_is_over_before_its_checkpoint_is_no_error(
-    at_daemon: Daemon, name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_job_may_end_before_its_checkpoint(at_daemon: Daemon, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     at_daemon.s3.create_bucket(Bucket=BUCKET)
     save = "touch /opt/ml/checkpoints/checkpoint-00000100-0f.npz"
     checkpoints = {"CheckpointConfig": {"S3Uri": f"s3://{BUCKET}/{name}/checkpoints/"}}
@@ -95,14 +96,14 @@ def test_a_job_that_is_over_before_its_checkpoint_is_no_error(
     assert capsys.readouterr().out.endswith("the job has ended: Completed\n")
 
 
-def test_to_stop_a_job_that_is_over_is_no_error(at_daemon: Daemon, name: str) -> None:
+def test_stopping_a_job_that_has_ended_is_not_an_error(at_daemon: Daemon, name: str) -> None:
     at_daemon.sagemaker.create_training_job(**job_request(name, *SHELL, "exec sleep 600"))
     assert [progress.stop(name)["TrainingJobStatus"] for _ in range(2)] == ["Stopped", "Stopped"]
     with pytest.raises(ClientError, match="not found"):
         progress.stop(f"{name}-none")
 
 
-def test_a_start_from_nothing_is_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_script_starts_also_where_no_checkpoint_is_usable(monkeypatch: pytest.MonkeyPatch) -> None:
     log = [(3000, "no usable checkpoint, starting at step 0"), (5000, "epoch=1 step=20 loss=1")]
     assert re.search(progress.WORTH_SHOWING, log[0][1])
     monkeypatch.setattr(logs.LogReader, "__init__", lambda self, name: None)
@@ -127,14 +128,14 @@ LOG = [
 ]
 
 
-def test_training_is_divided_by_what_the_log_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_is_divided_by_the_lines_of_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs.LogReader, "__init__", lambda self, name: None)
     monkeypatch.setattr(logs.LogReader, "new_lines", lambda self: iter(LOG))
     phases = progress.phases({"TrainingJobName": "x", "SecondaryStatusTransitions": LIVES})
     assert [(p["Status"], p["StartTime"].timestamp(), p["EndTime"].timestamp()) for p in phases] == [
         ("Starting", 0, 1),
         ("Script starts", 1, 3),
-        ("Training", 3, 7),  # half-way between steps 20 and 60
+        ("Training", 3, 7),  # halfway between steps 20 and 60
         ("Work lost", 7, 10),
         ("Interrupted", 10, 20),
         ("Script starts", 20, 24),

@@ -1,4 +1,4 @@
-"""Every exercise of the notebooks has a solution here that runs, and an answer that is true."""
+"""Every exercise has a solution that runs, and whose answer is right."""
 
 import subprocess
 import sys
@@ -28,7 +28,7 @@ def command(channels: dict[str, dataset.Channel], out: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def whole(channels: dict[str, dataset.Channel], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a finished training has left."""
+    """The directory of a finished training."""
     out = tmp_path_factory.mktemp("whole")
     subprocess.run(command(channels, out), check=True, capture_output=True)
     return out
@@ -44,7 +44,7 @@ def test_every_exercise_has_one_solution() -> None:
     assert sorted(name for name in solved if name[:1].isdigit()) == asked
 
 
-def test_the_best_cadence_is_the_one_that_loses_least() -> None:
+def test_the_best_cadence_loses_the_least_time() -> None:
     def lost(every: float) -> float:
         return 0.006 / every + every / 2 / 7200
 
@@ -54,7 +54,7 @@ def test_the_best_cadence_is_the_one_that_loses_least() -> None:
     assert lost(best * 2) / lost(best) == pytest.approx(1.25)
 
 
-def test_a_damaged_newest_checkpoint_is_passed_over(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_newest_checkpoint_is_skipped(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     newest, loaded = solutions.damaged_newest(whole / "checkpoints")
     assert progress.newest_step([loaded]) < progress.newest_step([newest]) == 40
     assert newest in capsys.readouterr().out
@@ -79,11 +79,9 @@ def test_training_seconds_are_those_on_the_instance(at_daemon: Daemon, name: str
     assert list(seconds) == ["Starting", "Downloading", "Training", "Uploading", "Completed"]
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:sagemaker")  # the SDK warns of itself,
-@pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)  # and leaves a directory to the collector
-def test_a_job_that_runs_too_long_is_stopped_and_not_failed(
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:sagemaker")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the SDK leaves a directory open
+def test_a_job_that_runs_too_long_is_stopped_and_has_not_failed(
     at_daemon: Daemon, channels: dict[str, dataset.Channel]
 ) -> None:
     trainer, inputs = job_of_the_course(channels)
@@ -93,7 +91,7 @@ def test_a_job_that_runs_too_long_is_stopped_and_not_failed(
 
 
 def failing_cell() -> str:
-    """The cell of notebook 2, before the exercise, with a job that fails."""
+    """The cell of notebook 2 with the job that fails; it precedes the exercise."""
     cells = nbformat.read(ROOT / "notebooks" / "02_train_on_demand.ipynb", 4).cells
     (source,) = [cell.source for cell in cells if "progress.TrainingFailed" in cell.source]
     return str(source)
@@ -138,12 +136,12 @@ def test_a_prefix_without_a_slash_matches_its_neighbours(at_daemon: Daemon, name
     assert "Contents" not in at_daemon.s3.list_objects_v2(Bucket=BUCKET, Prefix=name)
 
 
-def test_requests_and_images_are_told_apart() -> None:
+def test_the_times_of_a_request_and_of_an_image_are_separated() -> None:
     request, image = solutions.request_and_image(0.006, 1, 0.0119, 60)
     assert request == pytest.approx(0.0059) and image == pytest.approx(0.0001)
 
 
-def test_an_endpoint_that_answers_little_is_idle() -> None:
+def test_an_endpoint_with_few_requests_is_idle() -> None:
     share = solutions.share_of_day(10_000, 60, 0.006, 0.0001)
     assert share * 86_400 == pytest.approx(167 * 0.006 + 1) and share < 0.001
 

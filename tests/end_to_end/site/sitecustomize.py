@@ -1,6 +1,6 @@
-"""What the tests put before every Python process of the course in the mode for AWS: see test_aws.py.
+"""Code that runs first in every Python process of the course in AWS mode: see test_aws.py.
 
-There is no localmode. Every operation that boto3 asks for is a line of the file that RECORD_OPERATIONS names.
+It prevents the import of localmode, and records every operation of boto3 in the file RECORD_OPERATIONS.
 """
 
 import json
@@ -17,7 +17,7 @@ _initialize = botocore.session.Session.__init__
 def _initialize_and_record(self: Any, *arguments: Any, **options: Any) -> None:
     _initialize(self, *arguments, **options)
     self.register("provide-client-params", _record)
-    if "REDIRECT_STS" in os.environ:  # the SDK asks STS at an address of its own making
+    if "REDIRECT_STS" in os.environ:  # the SDK gives STS requests an explicit address
         self.register("request-created.sts", _redirect)
 
 
@@ -26,7 +26,7 @@ def _record(params: Any, model: Any, **_: Any) -> None:
     if "Tags" in params:
         texts["Tags"] = "given"
     line = {"operation": f"{model.service_model.endpoint_prefix}:{model.name}", **texts}
-    with open(os.environ["RECORD_OPERATIONS"], "a") as record:  # noqa: PTH123 - pathlib would be imported by all
+    with open(os.environ["RECORD_OPERATIONS"], "a") as record:  # noqa: PTH123 - every process would import pathlib
         record.write(json.dumps(line) + "\n")
 
 

@@ -15,7 +15,7 @@ def test_a_notebook_without_parameters_is_refused(tmp_path: Path) -> None:
         run.check({}, [tmp_path / "01.ipynb"])
 
 
-def test_a_prefix_that_no_notebook_has_is_refused_with_the_names(capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_without_a_matching_notebook_is_refused_with_the_names(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         run.main(["--only", "09"])
     assert "no notebook to run; there are 01_train_locally.ipynb, 02" in capsys.readouterr().err
