@@ -135,7 +135,7 @@ def fit(
 ) -> None:
     """Train to the last epoch, or after SIGTERM to the end of the current step, and append to the history.
 
-    On return everything is in a checkpoint. A step has at most one checkpoint: that of the last step of an epoch is
+    On return everything is in a checkpoint. A step has at most one checkpoint; for the last step of an epoch it is
     written after the validation, together with the record of the epoch. A run that is killed in between repeats the
     steps since the checkpoint before, and gets the same numbers. The line of an epoch is printed before its checkpoint
     is written, so the log may show an epoch twice but never lacks one.

@@ -32,8 +32,8 @@ def best_cadence(checkpoint_seconds: float, seconds_between_interruptions: float
     If a checkpoint takes c seconds, saving every t seconds costs c / t of the time. If an interruption comes every
     m seconds, it loses t / 2 on average, which is t / (2 m) of the time. The sum has its minimum where both are
     equal, at t = sqrt(2 c m): 9 seconds for 6 ms and two hours, 30 seconds for 63 ms. Therefore train.py saves
-    every eight seconds by default. The minimum is flat: saving half or twice as often costs a quarter more, and
-    that of very little.
+    every eight seconds by default. The minimum is flat: saving half or twice as often costs a quarter more of a
+    very small cost.
     """
     return math.sqrt(2 * checkpoint_seconds * seconds_between_interruptions)
 

@@ -265,7 +265,7 @@ def seconds_of(action: Callable[[], object]) -> float:
 def flops(network: Any) -> int:
     """Return the floating-point operations of the convolutions per image and training step.
 
-    Forwards, for the gradient of the weights, and for that of the input, which the first one does not need.
+    Three passes: forward, gradient of the weights, gradient of the input; the first convolution skips the last.
     """
     layers = [layer for layer in network.layers if layer.name.startswith("conv")]
     each = [2 * layer.kernel.shape.num_elements() * int(np.prod(layer.output.shape[1:3])) for layer in layers]
