@@ -32,7 +32,7 @@ _PAPERMILL_PROGRESS = re.compile(r"(Executing|Ending) (Cell|notebook)|(Input|Out
 
 
 class ParameterError(ValueError):
-    """A parameter that no notebook has, a notebook without parameters, or no notebook; papermill accepts the first two."""
+    """Unknown parameters, a notebook without any, or no notebook to run. Papermill itself accepts all three."""
 
 
 def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> None:
@@ -55,7 +55,7 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> None:
 def check(parameters: dict[str, Any], notebooks: list[Path]) -> dict[str, Any]:
     """Return all parameters of a run, with the notebooks' defaults for those that are not given.
 
-    Raises ParameterError if no notebook has one of them, if a notebook has no parameters, or without notebooks.
+    Raises ParameterError if no notebook has one of them, if a notebook has no parameters, or if there is no notebook.
     """
     if not notebooks:
         raise ParameterError(f"no notebook to run; there are {', '.join(path.name for path in NOTEBOOKS)}")
