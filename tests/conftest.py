@@ -6,9 +6,15 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import boto3
 import pytest
 
-from tests.support.local import RUNNERS
+from localmode.core.settings import Settings
+from localmode.s3.storage import Storage
+from localmode.s3.store.objects import ObjectStore
+from localmode.services.backend import Services
+from localmode.services.logs import Logs
+from tests.support.local import BUCKET, RUNNERS, Daemon, Pipe, Rooms, containers, processes_naming
 
 if "docker" not in RUNNERS:
     collect_ignore = ["localmode/cluster/test_docker.py"]
@@ -16,41 +22,33 @@ if "docker" not in RUNNERS:
 
 @pytest.fixture(scope="session", autouse=True)
 def nothing_left_running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Whatever the tests start under their temporary directory is gone when they end."""
+    """Check that no process and no container of the tests is left when they end."""
     os.environ["TMPDIR"] = str(tmp_path_factory.mktemp("tmp"))  # TensorFlow, killed, leaves files there
     yield
     if sys.platform == "linux":
-        from tests.support.local import processes_naming
-
         assert processes_naming(str(tmp_path_factory.getbasetemp())) == []
     if "docker" in RUNNERS:
-        from tests.support.local import containers
-
         assert containers(str(tmp_path_factory.getbasetemp())) == []
 
 
 @pytest.fixture
 def name(request: pytest.FixtureRequest) -> str:
-    """A resource name of the test's own."""
+    """A resource name that no other test uses."""
     words = re.sub("[^a-zA-Z0-9]+", "-", request.node.name.removeprefix("test_"))
     return f"{words[-50:].strip('-')}-{abs(hash(request.node.nodeid)) % 100000}"
 
 
 @pytest.fixture(scope="session")
-def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Daemon"]:  # noqa: F821
-    """One daemon for all tests that leave it running."""
-    from tests.support.local import Daemon
-
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon that tests share; they do not stop it."""
     daemon = Daemon(tmp_path_factory.mktemp("daemon") / "home").start()
     yield daemon
     daemon.stop()
 
 
 @pytest.fixture
-def at_daemon(daemon: "Daemon", monkeypatch: pytest.MonkeyPatch) -> Iterator["Daemon"]:  # noqa: F821
-    """The daemon, with every client that this process makes talking to it."""
-    import boto3
-
+def at_daemon(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
+    """The daemon, to which the environment directs the AWS clients of this process."""
     for line in daemon.cli("env").stdout.splitlines():
         name, equals, value = line.removeprefix("export ").partition("=")
         if equals:
@@ -61,10 +59,8 @@ def at_daemon(daemon: "Daemon", monkeypatch: pytest.MonkeyPatch) -> Iterator["Da
 
 
 @pytest.fixture
-def new_daemon(tmp_path: Path) -> Iterator[Callable[..., "Daemon"]]:  # noqa: F821
-    """Make daemons (not yet started) that the test may kill."""
-    from tests.support.local import Daemon
-
+def new_daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
+    """Return a function that makes a daemon, not yet started, which the test may kill."""
     made: list[Daemon] = []
 
     def make(home: Path = tmp_path / "home", **settings: str) -> Daemon:
@@ -77,15 +73,8 @@ def new_daemon(tmp_path: Path) -> Iterator[Callable[..., "Daemon"]]:  # noqa: F8
 
 
 @pytest.fixture(scope="session")
-def rooms_by_runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], "Rooms"]]:  # noqa: F821
-    """The rooms in this process, one set for each runner; S3 and the logs they share."""
-    from localmode.core.settings import Settings
-    from localmode.s3.storage import Storage
-    from localmode.s3.store.objects import ObjectStore
-    from localmode.services.backend import Services
-    from localmode.services.logs import Logs
-    from tests.support.local import BUCKET, Rooms
-
+def rooms_by_runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Rooms]]:
+    """The rooms in this process, one set for each runner; they share S3 and the logs."""
     root = tmp_path_factory.mktemp("rooms")
     services = Services(Settings(home=root))
     storage = Storage(ObjectStore(root / "s3"))
@@ -104,26 +93,22 @@ def rooms_by_runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callab
 
 
 @pytest.fixture(params=RUNNERS)
-def rooms(request: pytest.FixtureRequest, rooms_by_runner: Callable[[str], "Rooms"]) -> "Rooms":  # noqa: F821
+def rooms(request: pytest.FixtureRequest, rooms_by_runner: Callable[[str], Rooms]) -> Rooms:
     """The rooms in this process, with each runner in turn."""
     return rooms_by_runner(request.param)
 
 
 @pytest.fixture
-def pipe(tmp_path: Path) -> Iterator["Pipe"]:  # noqa: F821
+def pipe(tmp_path: Path) -> Iterator[Pipe]:
     """A pipe from a job's container to the test."""
-    from tests.support.local import Pipe
-
     pipe = Pipe(tmp_path / "pipe")
     yield pipe
     pipe.close()
 
 
 @pytest.fixture
-def order(tmp_path: Path) -> Iterator["Pipe"]:  # noqa: F821
+def order(tmp_path: Path) -> Iterator[Pipe]:
     """A pipe from the test to a job's container."""
-    from tests.support.local import Pipe
-
     pipe = Pipe(tmp_path / "order")
     yield pipe
     pipe.close()

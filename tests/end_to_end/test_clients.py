@@ -129,7 +129,7 @@ def interrupt(daemon: Daemon, name: str) -> None:
 def run_v3(daemon: Daemon, source_dir: Path, inputs: Path) -> list[str]:
     code = {"source_dir": str(source_dir)}
     script, command = "train.py", "exec python3 train.py"
-    jobs = [
+    jobs: list[dict[str, Any]] = [
         {"name": "by-script-", "source_code": code | {"entry_script": script}, "environment": {"INTERRUPTED": "yes"}},
         {"name": "by-command-", "source_code": code | {"command": command}, "environment": {"INTERRUPTED": "yes"}},
         {
@@ -143,7 +143,7 @@ def run_v3(daemon: Daemon, source_dir: Path, inputs: Path) -> list[str]:
     if daemon.environment["LOCALMODE_RUNNER"] != "rewrite":
         jobs.append({"name": "hosts-", "source_code": code | {"entry_script": "meet.py"}, "hosts": 2})
     for job in jobs[:2]:
-        job["checkpoints"] = f"s3://{BUCKET}/checkpoints/{str(job['name'])[:-1]}"
+        job["checkpoints"] = f"s3://{BUCKET}/checkpoints/{job['name'][:-1]}"
     return follow(daemon, [sys.executable, CLIENTS / "client_v3.py", json.dumps(jobs)], interrupted=2)
 
 

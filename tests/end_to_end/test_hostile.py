@@ -273,7 +273,7 @@ def test_a_key_of_more_than_1024_bytes_is_refused(front: Front) -> None:
     ],
 )
 def test_an_object_is_not_read_with_headers_that_are_none(front: Front, query: str, headers: dict[str, str]) -> None:
-    answer = front.send("s3", "GET", f"/{BUCKET}/there{query}", **headers)
+    answer = front.send("s3", "GET", f"/{BUCKET}/there{query}", b"", **headers)
     assert (answer.status_code, b"InvalidArgument" in answer.data) == (400, True)
 
 

@@ -1,4 +1,4 @@
-"""Requests for models and endpoint configurations, values that no operation may fail on, and errors."""
+"""Requests for models and endpoint configurations, odd values for any member, and errors."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,9 +9,7 @@ from botocore.exceptions import ClientError
 from tests.support.local import BUCKET, ROLE, Daemon
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:"
-
-
-ODD_VALUES = [
+ODD_VALUES: list[Any] = [
     None,
     0,
     -1,

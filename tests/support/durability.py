@@ -278,8 +278,13 @@ class Siege:
         job = self.daemon.sagemaker.describe_training_job(TrainingJobName=name)
         key = job["ModelArtifacts"]["S3ModelArtifacts"].removeprefix(f"s3://{BUCKET}/")
         archive = self.daemon.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+        found = {}
         with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-            return {member.name: tar.extractfile(member).read().decode() for member in tar}  # type: ignore[union-attr]
+            for member in tar:
+                file = tar.extractfile(member)
+                assert file is not None, f"{member.name} is not a file"
+                found[member.name] = file.read().decode()
+        return found
 
     def put_endpoint(self) -> None:
         directory = self.scratch / "model"

@@ -9,7 +9,14 @@ from localmode.core.aws import service_model
 from tests.support.local import Daemon
 
 MODEL = service_model()
-TYPES = {"string": str, "integer": int, "long": int, "boolean": bool, "timestamp": (int, float), "double": (int, float)}
+TYPES: dict[str, type | tuple[type, ...]] = {
+    "string": str,
+    "integer": int,
+    "long": int,
+    "boolean": bool,
+    "timestamp": (int, float),
+    "double": (int, float),
+}
 
 
 def faults(shape: Shape, value: Any, path: str = "answer") -> Iterator[str]:

@@ -153,7 +153,7 @@ def test_a_deployment_that_is_pending_is_described(sagemaker: SageMaker, servers
         variants = [usual | {"InitialInstanceCount": count}]
         sagemaker.call("CreateEndpointConfig", {"EndpointConfigName": config, "ProductionVariants": variants})
     sagemaker.call("CreateEndpoint", {"EndpointName": "mine", "EndpointConfigName": "one"})
-    wanted = {"VariantName": "a", "DeployedImages": [{"SpecifiedImage": "mine:1"}]}
+    wanted: dict[str, Any] = {"VariantName": "a", "DeployedImages": [{"SpecifiedImage": "mine:1"}]}
     wanted |= {"DesiredWeight": 1.0, "DesiredInstanceCount": 1}
     start = described()["LastModifiedTime"]
     pending = {"EndpointConfigName": "one", "ProductionVariants": [wanted], "StartTime": start}

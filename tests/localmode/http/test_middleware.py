@@ -7,8 +7,6 @@ from tests.support.local import BUCKET, Daemon
 from tests.support.raw_http import head, raw
 
 ORIGIN = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
-
-
 LIST_JOBS = {"X-Amz-Target": "SageMaker.ListTrainingJobs"}
 
 
@@ -64,7 +62,7 @@ def test_a_preflight_of_another_origin_gets_nothing_usable(daemon: Daemon, path:
 
 @pytest.mark.parametrize("service", ["sagemaker", "s3", "iam", "sts", "logs"])
 def test_no_answer_allows_another_origin_to_read_it(daemon: Daemon, service: str) -> None:
-    _, headers, _ = daemon.send(service, "GET", "/", **ORIGIN)
+    _, headers, _ = daemon.send(service, "GET", "/", b"", **ORIGIN)
     assert not [name for name in headers if name.lower().startswith("access-control-")]
 
 

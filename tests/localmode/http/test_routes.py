@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from werkzeug.test import EnvironBuilder, run_wsgi_app
+from werkzeug.test import EnvironBuilder
+from werkzeug.wrappers import Response
 
 from localmode.core.control import KEY_HEADER
 from localmode.http.app import command_route, make_application
@@ -14,10 +15,10 @@ def test_a_daemon_told_to_stop_answers_before_it_stops() -> None:
     told: list[str] = []
     route = command_route({}, lambda: told.append("stop"))
     application = make_application(80, "key", "secret", [route])
-    request = EnvironBuilder("/_localmode/stop", "http://127.0.0.1:80", method="POST", headers={KEY_HEADER: "secret"})
-    body, status, _ = run_wsgi_app(application, request.get_environ())
-    assert (status, list(body), told) == ("200 OK", [b"{}"], [])
-    body.close()  # as a server does when all has been sent
+    request = EnvironBuilder("/_localmode/stop", "http://127.0.0.1:80", method="POST", headers=[(KEY_HEADER, "secret")])
+    response = Response.from_app(application, request.get_environ())
+    assert (response.status, response.data, told) == ("200 OK", b"{}", [])
+    response.close()  # as a server does after it has sent the body
     assert told == ["stop"]
 
 

@@ -117,7 +117,7 @@ def test_a_log_that_the_disk_refuses_keeps_its_whole_lines(
     stream = LogStream(path, "mine", rooms_by_runner("rewrite").services, "group")
     monkeypatch.setattr(stream, "publish", lambda events: None)
     stream.write(["first"])
-    opened = Path.open
+    opened: Callable[..., IO[bytes]] = Path.open
     with monkeypatch.context() as full, pytest.raises(OSError, match="No space left on device"):
         full.setattr(Path, "open", lambda *arguments, **options: Refusing(opened(*arguments, **options)))
         stream.write(["second"])

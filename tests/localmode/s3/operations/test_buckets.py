@@ -116,19 +116,19 @@ def test_what_local_mode_does_not_do_it_says(s3: Client, bucket: str) -> None:
     assert code_of(lambda: s3.put_object(Bucket=bucket, Key="k" * 1025, Body=b"")) == "KeyTooLongError"
 
 
-class Meddled(ObjectStore):
-    """Files to which something else happens as soon as a bucket has been deleted."""
+def test_an_upload_into_the_next_bucket_of_that_name_outlives_the_last_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def delete_and_create(*arguments: Any) -> None:
+        delete(*arguments)
+        files.create_bucket("abc")
+        uploads.create(new)
 
-    def delete_bucket(self, *arguments: Any) -> None:
-        super().delete_bucket(*arguments)
-        self.meddle()
-
-
-def test_an_upload_into_the_next_bucket_of_that_name_outlives_the_last_one(tmp_path: Path) -> None:
-    files, uploads = Meddled(tmp_path / "s3"), Uploads(tmp_path / "uploads", tmp_path)
+    files, uploads = ObjectStore(tmp_path / "s3"), Uploads(tmp_path / "uploads", tmp_path)
     old, new = Upload("abc", "key", {}, {}), Upload("abc", "key", {}, {})
     files.create_bucket("abc")
     uploads.create(old)
-    files.meddle = lambda: (files.create_bucket("abc"), uploads.create(new))
+    delete = files.delete_bucket
+    monkeypatch.setattr(files, "delete_bucket", delete_and_create)
     BucketOperations(files, uploads, "us-east-1").delete_bucket({"Bucket": "abc"}, Body({"wsgi.input": io.BytesIO()}))
     assert uploads.of_bucket("abc") == [new]

@@ -2,6 +2,7 @@
 
 import io
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +99,8 @@ def test_completing_and_aborting_at_once_leave_the_object_or_nothing(s3: Client,
             assert read(s3, key) == b"whole"
         else:
             assert "NoSuchUpload" in str(errors[0])
-            assert code_of(lambda key=key: s3.get_object(Bucket=BUCKET, Key=key)) == "NoSuchKey"
-        assert code_of(lambda where=where: s3.list_parts(**where)) == "NoSuchUpload"
+            assert code_of(partial(s3.get_object, Bucket=BUCKET, Key=key)) == "NoSuchKey"
+        assert code_of(partial(s3.list_parts, **where)) == "NoSuchUpload"
 
 
 def test_an_upload_that_begins_while_its_bucket_is_deleted_is_none(
@@ -108,7 +109,12 @@ def test_an_upload_that_begins_while_its_bucket_is_deleted_is_none(
     files, uploads = ObjectStore(tmp_path / "s3"), Uploads(tmp_path / "uploads", tmp_path)
     files.create_bucket("abc")
     create = uploads.create
-    monkeypatch.setattr(uploads, "create", lambda upload: (files.delete_bucket("abc"), create(upload)))
+
+    def create_late(upload: Upload) -> None:
+        files.delete_bucket("abc")
+        create(upload)
+
+    monkeypatch.setattr(uploads, "create", create_late)
     with pytest.raises(NoSuchBucket):
         PartOperations(files, uploads).create_multipart_upload(
             {"Bucket": "abc", "Key": "key"}, Body({"wsgi.input": io.BytesIO()})
