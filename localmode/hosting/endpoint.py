@@ -19,42 +19,20 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import Any, Protocol
 
 from localmode.core.aws import ACCOUNT_ID, Tags
 from localmode.core.errors import ApiError
 from localmode.core.threads import start_thread
 from localmode.hosting.errors import ModelServerError, Retired
-from localmode.hosting.fleet import Fleet, Reservation, Specification
+from localmode.hosting.fleet import Fleet, Reservation
+from localmode.hosting.record import MAX_FAILURE_REASON, EndpointStatus, Record, Variants
 from localmode.hosting.server_process import TIMEOUT_SECONDS
 
-Record = dict[str, Any]
-Variants = list[Specification]
-MAX_FAILURE_REASON = 1024
 _INTERNAL_ERROR = "InternalServerError: an unexpected error in localmode; the daemon's log has the details."
 _log = logging.getLogger(__name__)
 
 
-class EndpointStatus(StrEnum):
-    """The statuses that localmode's endpoints have."""
-
-    CREATING = "Creating"
-    IN_SERVICE = "InService"
-    UPDATING = "Updating"
-    ROLLING_BACK = "RollingBack"
-    DELETING = "Deleting"
-    FAILED = "Failed"
-
-
-TRANSITIONS = {  # to Failed from all but Creating: after a restart, the servers could not be started again
-    EndpointStatus.CREATING: {EndpointStatus.IN_SERVICE, EndpointStatus.FAILED},
-    EndpointStatus.IN_SERVICE: {EndpointStatus.UPDATING, EndpointStatus.DELETING, EndpointStatus.FAILED},
-    EndpointStatus.UPDATING: {EndpointStatus.IN_SERVICE, EndpointStatus.ROLLING_BACK, EndpointStatus.FAILED},
-    EndpointStatus.ROLLING_BACK: {EndpointStatus.IN_SERVICE, EndpointStatus.FAILED},
-    EndpointStatus.FAILED: {EndpointStatus.DELETING},
-    EndpointStatus.DELETING: set[EndpointStatus](),
-}
 _SERVING = (EndpointStatus.IN_SERVICE, EndpointStatus.UPDATING, EndpointStatus.ROLLING_BACK)
 
 
@@ -64,8 +42,8 @@ class Fleets(Protocol):
     def make(self, endpoint: str, generation: str, variants: Variants) -> Fleet:
         """Return a fleet that has not been started; its files are kept under `generation`."""
 
-    def discard(self, endpoint: str, kept: set[str]) -> None:
-        """Remove the files of all generations of an endpoint but those `kept`."""
+    def discard(self, endpoint: str, generation: str = "") -> None:
+        """Remove the files of a generation of an endpoint, or of all its generations."""
 
 
 @dataclass(frozen=True)
@@ -274,6 +252,8 @@ class Endpoint:
                 new.stop()  # then it does not start
             error = _attempt(new.start)
         with ExitStack() as steps:  # run in reverse order, all of them
+            if new is not old:
+                steps.callback(self._fleets.discard, self.name, (update if error else self.record)["Generation"])
             if error:
                 reason = f"The update has been rolled back. {error}"
                 steps.callback(self._settle, EndpointStatus.IN_SERVICE, FailureReason=reason)
@@ -289,35 +269,37 @@ class Endpoint:
     def _take_down(self) -> None:
         with ExitStack() as steps:  # run in reverse order, all of them
             steps.callback(self._forget)
-            steps.callback(self._fleets.discard, self.name, set[str]())
+            steps.callback(self._fleets.discard, self.name)
             steps.callback(self._settled.wait)  # for the end of a restart that `stop` has cut off
             steps.callback(self._state.fleet.stop)
 
     def _settle(self, status: EndpointStatus, **members: Any) -> None:
-        """End a creation, an update or a restart."""
-        try:
-            self._enter(status, **members)
-            with self._changing:
+        """End a creation, an update or a restart: the endpoint takes requests to change it when the status is seen."""
+        with self._changing:
+            try:
+                self._show(status, **members)
+            finally:
                 self._state = replace(self._state, incoming=None)
-            if self._state.status is not EndpointStatus.DELETING:
-                self._fleets.discard(self.name, {self.record["Generation"]})
-        finally:
-            self._settled.set()
+                self._settled.set()
 
     def _enter(self, status: EndpointStatus, **members: Any) -> None:
-        """Change the status to what has happened. An OSError is only logged: the next daemon repeats the work."""
+        """Change the status in the middle of an update."""
         with self._changing:
-            if self._closed or self._state.status is EndpointStatus.DELETING:
-                return
-            kept = {key: value for key, value in self.record.items() if key not in ("FailureReason", "Update")}
-            if reason := members.pop("FailureReason", ""):
-                kept["FailureReason"] = reason[:MAX_FAILURE_REASON]
-            record = {**kept, **members, "EndpointStatus": status, "LastModifiedTime": self._clock()}
-            self._state = replace(self._state, record=record)
-            try:
-                self._save(record)
-            except OSError:
-                _log.exception("The status %s of endpoint %s could not be written to disk.", status, self.name)
+            self._show(status, **members)
+
+    def _show(self, status: EndpointStatus, **members: Any) -> None:
+        """Show what has happened, then write it to disk. If that fails, the next daemon repeats the work."""
+        if self._closed or self._state.status is EndpointStatus.DELETING:
+            return
+        kept = {key: value for key, value in self.record.items() if key not in ("FailureReason", "Update")}
+        if reason := members.pop("FailureReason", ""):
+            kept["FailureReason"] = reason[:MAX_FAILURE_REASON]
+        record = {**kept, **members, "EndpointStatus": status, "LastModifiedTime": self._clock()}
+        self._state = replace(self._state, record=record)
+        try:
+            self._save(record)
+        except OSError:
+            _log.exception("The status %s of endpoint %s could not be written to disk.", status, self.name)
 
     def _on_crash(self, error: Exception) -> None:
         """Leave no endpoint in a status that nothing ends."""

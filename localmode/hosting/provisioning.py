@@ -61,21 +61,20 @@ class Hosting:
         """Return a fleet that has not been started; its files are kept under `generation`."""
         return Fleet(variants, lambda variant: self._server(endpoint, generation, variant), self._generator)
 
-    def stored(self) -> set[str]:
-        """Return the names of the endpoints that have files."""
-        return {path.name for path in self._models.iterdir()}
+    def discard(self, endpoint: str, generation: str = "") -> None:
+        """Remove the files of a generation of an endpoint, or of all its generations."""
+        _remove(self._models / endpoint / generation, self._temporary)
 
-    def discard(self, endpoint: str, kept: set[str]) -> None:
-        """Remove the files of all generations of an endpoint but those `kept`."""
-        directory = self._models / endpoint
-        if not directory.exists():
-            return
-        removed = [path for path in directory.iterdir() if path.name not in kept] if kept else [directory]
-        for path in removed:
-            aside = self._temporary / secrets.token_hex(4)
-            with suppress(OSError):  # then it stays until the next daemon removes it
-                path.rename(aside)  # at once, so that a half-removed model is never found
-                shutil.rmtree(aside, ignore_errors=True)
+    def sweep(self, kept: set[tuple[str, str]]) -> None:
+        """Remove the files of all endpoints and generations but those `kept`, before any fleet starts."""
+        names = {name for name, _ in kept}
+        for directory in self._models.iterdir():
+            if directory.name not in names:
+                self.discard(directory.name)
+                continue
+            for generation in directory.iterdir():
+                if (directory.name, generation.name) not in kept:
+                    self.discard(directory.name, generation.name)
 
     def _server(self, endpoint: str, generation: str, variant: Specification) -> Server:
         directory = self._models / endpoint / generation / variant["VariantName"]
@@ -112,3 +111,11 @@ class Hosting:
                     self._logs[endpoint] = Logs(self._logs_root / endpoint, self._services, LOG_GROUP + endpoint)
                 logs = self._logs[endpoint]
         return logs
+
+
+def _remove(directory: Path, temporary: Path) -> None:
+    """Remove a directory, whose name is free at once, so that nobody finds a half-removed model."""
+    aside = temporary / secrets.token_hex(4)
+    with suppress(OSError):  # there is no such directory; or the disk refuses, and the next daemon removes it
+        directory.rename(aside)
+        shutil.rmtree(aside, ignore_errors=True)

@@ -12,8 +12,9 @@ from localmode.core.durable import Journal
 from localmode.core.errors import ApiError
 from localmode.core.locks import KeyedLocks
 from localmode.core.settings import Settings
-from localmode.hosting.endpoint import Endpoint, EndpointStatus, Record
+from localmode.hosting.endpoint import Endpoint
 from localmode.hosting.provisioning import Hosting
+from localmode.hosting.record import EndpointStatus, Record, read_record
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ class Endpoints:
         self._lock = threading.Lock()  # guards the dictionary and _closed
         self._closed = False
         self._endpoints: dict[str, Endpoint] = {}
-        for name, record in journal.load(_read).items():
+        for name, record in journal.load(read_record).items():
             if record["EndpointStatus"] == EndpointStatus.DELETING:
                 journal.delete(name)
             else:
@@ -39,11 +40,14 @@ class Endpoints:
     def start(self) -> None:
         """Start the servers of the endpoints that were loaded, and remove the files of those that are gone."""
         endpoints = self._snapshot()
-        for name in self._hosting.stored() - {endpoint.name for endpoint in endpoints}:
-            self._hosting.discard(name, set())
+        self._hosting.sweep(
+            {
+                (endpoint.name, record["Generation"])
+                for endpoint in endpoints
+                for record in (endpoint.record, endpoint.record.get("Update", endpoint.record))
+            }
+        )
         for endpoint in endpoints:
-            update = endpoint.record.get("Update", endpoint.record)
-            self._hosting.discard(endpoint.name, {endpoint.record["Generation"], update["Generation"]})
             endpoint.start()
 
     def create(self, record: Record) -> bool:
@@ -112,10 +116,3 @@ class Endpoints:
             finally:
                 with self._lock:
                     del self._endpoints[name]
-
-
-def _read(document: Record) -> Record:
-    """Return a record from its journal document; raise LookupError, TypeError or ValueError for a damaged one."""
-    members = ("EndpointName", "EndpointArn", "EndpointConfigName", "Generation", "Variants")
-    needed = {member: document[member] for member in (*members, "CreationTime", "LastModifiedTime")}
-    return {**document, **needed, "EndpointStatus": EndpointStatus(document["EndpointStatus"])}

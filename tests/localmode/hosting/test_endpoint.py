@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from localmode.core.errors import ApiError
-from localmode.hosting.endpoint import TRANSITIONS, Endpoint, EndpointStatus
+from localmode.hosting.endpoint import Endpoint
 from localmode.hosting.fleet import Fleet, Specification
+from localmode.hosting.record import TRANSITIONS, EndpointStatus
 from tests.support.gate import Gate
 from tests.support.hosting import StandInServers, record, variant
 from tests.support.local import SOON
@@ -25,7 +26,7 @@ class World:
         self.servers = StandInServers()
         self.disk: dict[str, Any] | None = {**record("this"), "EndpointStatus": "Creating", "Generation": "first"}
         self.saved: list[str] = []
-        self.discarded: list[set[str]] = []
+        self.discarded: list[str] = []
         self.effect: Callable[[], None] = lambda: None  # of every call of what is injected
         self.saves_left: int | None = None  # then the daemon is killed: nothing reaches the disk any more
         self.work: list[tuple[Callable[[], None], Callable[[Exception], None]]] = []
@@ -49,8 +50,8 @@ class World:
         self.effect()
         return Fleet(variants, self.servers.make, random.Random(7))
 
-    def discard(self, endpoint: str, kept: set[str]) -> None:
-        self.discarded.append(kept)
+    def discard(self, endpoint: str, generation: str = "") -> None:
+        self.discarded.append(generation)
         self.effect()
 
     def run(self) -> None:
@@ -227,11 +228,32 @@ def test_the_reason_of_a_roll_back_outlives_the_daemon(world: World, endpoint: E
 def test_only_the_files_of_the_present_servers_are_kept(world: World, endpoint: Endpoint) -> None:
     endpoint.update("y", other)
     world.run()
+    second = endpoint.record["Generation"]
+    assert world.discarded == ["first"]
+    endpoint.update("z", other)
+    rolled_back = endpoint.record["Update"]["Generation"]
+    world.run_failing()
+    endpoint.scale(other)
+    world.run()
+    assert world.discarded == ["first", rolled_back]
+    assert endpoint.record["Generation"] == second not in world.discarded
     endpoint.delete()
     world.run()
-    assert world.discarded[0] == {"first"}
-    assert world.discarded[1] not in ({"first"}, set())
-    assert world.discarded[2:] == [set()]
+    assert world.discarded == ["first", rolled_back, ""]
+
+
+def test_an_endpoint_can_be_updated_as_soon_as_it_is_seen_in_service(world: World, endpoint: Endpoint) -> None:
+    """Also while the files of the update before are being removed."""
+
+    def update_again() -> None:
+        if endpoint.record["EndpointStatus"] == "InService" and world.discarded:
+            world.effect = lambda: None
+            endpoint.update("z", other)
+
+    endpoint.update("y", other)
+    world.effect = update_again
+    world.run()
+    assert endpoint.record["EndpointConfigName"] == "z"
 
 
 def test_a_change_that_the_disk_refuses_is_not_made(world: World, endpoint: Endpoint) -> None:
