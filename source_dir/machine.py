@@ -4,6 +4,7 @@ import os
 import platform
 from pathlib import Path
 
+CPUINFO = Path("/proc/cpuinfo")
 # The instructions of a processor decide which code computes its sums, and so in which order.
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_tile", "sve", "bf16")
 VARIABLES = ("TF_ENABLE_ONEDNN_OPTS", "ONEDNN_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE", "TF_NUM_INTRAOP_THREADS")
@@ -33,6 +34,5 @@ def _features() -> set[str]:
 
 def _described(key: str) -> list[str]:
     """Return the values of a key in Linux's description of the processor, one per core; elsewhere none."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = CPUINFO.read_text().splitlines() if CPUINFO.exists() else []
     return [value.strip() for name, _, value in (line.partition(":") for line in lines) if name.strip() == key]

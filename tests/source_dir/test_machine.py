@@ -1,4 +1,5 @@
 import platform
+from pathlib import Path
 
 import pytest
 
@@ -6,18 +7,31 @@ import machine
 
 
 @pytest.mark.parametrize(
-    ("cpuinfo", "instructions", "bfloat16"),
+    ("cpuinfo", "processor", "instructions", "bfloat16"),
     [
-        ({"model name": ["A"], "flags": ["fpu avx2 amx_bf16 sse"] * 2}, "avx2 amx_bf16", True),
-        ({"model name": ["A"], "flags": ["fpu avx2"]}, "avx2", False),
-        ({"Features": ["fp asimd bf16"]}, "bf16", True),
-        ({}, "unknown", False),
+        (
+            "model name : A\nflags : fpu avx2 amx_bf16 sse\n\nmodel name : A\nflags : fpu avx2\n",
+            "A",
+            "avx2 amx_bf16",
+            True,
+        ),
+        ("model name : A\nflags : fpu avx2\n", "A", "avx2", False),
+        ("Features : fp asimd bf16\n", platform.machine(), "bf16", True),
+        (None, platform.machine(), "unknown", False),
     ],
+    ids=["AMX", "AVX2", "Arm", "not Linux"],
 )
 def test_the_instructions_of_a_processor_are_detected(
-    monkeypatch: pytest.MonkeyPatch, cpuinfo: dict[str, list[str]], instructions: str, bfloat16: bool
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    cpuinfo: str | None,
+    processor: str,
+    instructions: str,
+    bfloat16: bool,
 ) -> None:
-    monkeypatch.setattr(machine, "_described", lambda key: cpuinfo.get(key, []))
+    if cpuinfo is not None:
+        (tmp_path / "cpuinfo").write_text(cpuinfo)
+    monkeypatch.setattr(machine, "CPUINFO", tmp_path / "cpuinfo")
     described = machine.machine()
-    assert (described["instructions"], machine.has_bfloat16()) == (instructions, bfloat16)
-    assert described["processor"] == cpuinfo.get("model name", [platform.machine()])[0]
+    assert (described["processor"], described["instructions"]) == (processor, instructions)
+    assert machine.has_bfloat16() == bfloat16
