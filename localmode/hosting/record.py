@@ -8,8 +8,8 @@ from typing import Any
 from localmode.hosting.fleet import Specification
 
 Variants = list[Specification]
-# Members of DescribeEndpoint; and Variants, Generation (the directory of the servers' files), Tags and, during an update,
-# Update: the EndpointConfigName, Variants and Generation that it leads to.
+# Members of DescribeEndpoint; and Variants, Generation (the directory of the servers' files), Tags and, during an
+# update, Update: the EndpointConfigName, Variants and Generation that it leads to.
 Record = dict[str, Any]
 MAX_FAILURE_REASON = 1024
 
