@@ -1,9 +1,9 @@
-"""Loosen the exact pins of the requirements, to see what tomorrow's releases break.
+"""Move the exact pins of the requirements to the newest releases that their versions allow: `make upgrade`.
 
-    python3 .ci/drift.py requirements.txt ...     # rewrites the files: for a checkout that is thrown away
+    python3 .ci/drift.py loosen    # name==1.2.3 becomes name>=1.2.3,<2 in requirements*.txt
+    python3 .ci/drift.py pin       # and becomes the version that the lock file has
 
-A pin `name==1.2.3` becomes the newest release of its major version that is not older. TensorFlow and Keras stay
-within their minor version: the course trains and serves with the one that SageMaker has images of.
+TensorFlow and Keras stay within their minor version, for which SageMaker has images.
 """
 
 import re
@@ -11,7 +11,10 @@ import sys
 from pathlib import Path
 
 MINOR_ONLY = ("tensorflow", "tensorflow-cpu", "keras")
-_PIN = re.compile(r"^([A-Za-z0-9_.\[\],-]+)==(\d+)\.(\d+)((?:\.\d+)*)", re.MULTILINE)
+_NAME = r"^([A-Za-z0-9_.\[\],-]+)"
+_PIN = re.compile(_NAME + r"==(\d+)\.(\d+)((?:\.\d+)*)", re.MULTILINE)
+_RANGE = re.compile(_NAME + r">=[\d.]+,<[\d.]+", re.MULTILINE)
+_LOCKED = re.compile(r"^([a-z0-9-]+)==([^\s;]+)", re.MULTILINE)
 
 
 def loosened(text: str) -> str:
@@ -25,6 +28,39 @@ def loosened(text: str) -> str:
     return _PIN.sub(loosen, text)
 
 
+def pinned(text: str, lock: str) -> str:
+    """Return the text of a loosened requirements file with the versions of a lock file.
+
+    Raises ValueError if the lock file has not exactly one version of a requirement.
+    """
+    versions: dict[str, set[str]] = {}
+    for name, version in _LOCKED.findall(lock):
+        versions.setdefault(name, set()).add(version)
+
+    def pin(match: re.Match[str]) -> str:
+        name = match.group(1)
+        found = versions.get(name.partition("[")[0].lower().replace("_", "-"), set())
+        if len(found) != 1:
+            raise ValueError(f"the lock file has {len(found)} versions of {name}; pin it by hand")
+        return f"{name}=={found.pop()}"
+
+    return _RANGE.sub(pin, text)
+
+
+def lock_of(requirements: Path) -> Path:
+    """Return the lock file that covers a requirements file: its own, or the one that the others share."""
+    own = requirements.with_suffix(".lock")
+    return own if own.exists() else requirements.with_name("requirements.lock")
+
+
+def main(root: Path, step: str) -> None:
+    """Rewrite all requirements files in a directory; `step` is "loosen" or "pin"."""
+    for path in root.glob("requirements*.txt"):
+        text = path.read_text()
+        path.write_text(loosened(text) if step == "loosen" else pinned(text, lock_of(path).read_text()))
+
+
 if __name__ == "__main__":
-    for path in map(Path, sys.argv[1:]):
-        path.write_text(loosened(path.read_text()))
+    if sys.argv[1:] not in (["loosen"], ["pin"]):
+        sys.exit(__doc__)
+    main(Path(__file__).parents[1], sys.argv[1])

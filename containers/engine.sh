@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Install and start a Docker engine from Debian's packages, as root on Debian, where none answers.
+# Install and start a Docker engine from Debian's packages, as root on Debian, unless one answers.
 #
 #     containers/engine.sh
 #
-# It also installs debootstrap, of which containers/image.sh makes its base without a registry. The engine runs until it is
-# stopped: kill "$(cat /run/docker.pid)".
+# It also installs debootstrap, with which containers/image.sh makes its base image without a registry. To stop the engine:
+# kill "$(cat /run/docker.pid)".
 set -euo pipefail
 if docker info >/dev/null 2>&1; then
     exit 0
@@ -17,7 +17,7 @@ log=$(mktemp)
 { apt-get update -qq &&
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
         docker.io docker-compose debootstrap iptables; } >"$log" 2>&1 || { tail -n 5 "$log" >&2; exit 1; }
-# Where Debian's init runs, the package has started it already.
+# If an init system runs, the package has started the engine already.
 docker info >/dev/null 2>&1 || setsid dockerd >"$log" 2>&1 </dev/null &
 for _ in $(seq 150); do
     if docker info >/dev/null 2>&1; then

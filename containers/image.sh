@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Build an image with TensorFlow for localmode's docker runner and for the SDK's own local mode.
 #
-#     containers/image.sh             # under the name by which the SDK asks for it, as the notebooks do
-#     containers/image.sh NAME...     # under other names
+#     containers/image.sh             # with the name of the image that the notebooks train in
+#     containers/image.sh NAME...     # with other names
 #
-# The base is debian:bookworm-slim, from a registry; as root on Debian with debootstrap it is made without one.
+# The base is debian:bookworm-slim, from a registry; as root on Debian with debootstrap, the script makes the base itself.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=.venv/bin/python
-[ -x .venv/bin/uv ] || { echo "containers/image.sh needs .venv: run make env first" >&2; exit 1; }
+[ -x .venv/bin/uv ] || { echo "containers/image.sh needs .venv; run `make env` first" >&2; exit 1; }
 if [ $# = 0 ]; then
     set -- "$($python containers/name.py)"
 fi
@@ -26,16 +26,16 @@ if [ "$(id -u)" = 0 ] && command -v debootstrap >/dev/null && ! docker image ins
     fi
 fi
 
-# The very versions that the course runs with, for the image's Python and the engine's processor, not this machine's.
+# The versions that the course runs with, for the Python of the image and the processor of the engine.
 case $(docker version --format '{{.Server.Arch}}') in
     arm64) target=(--python-version 3.11 --python-platform aarch64-manylinux_2_28) ;;
     *) target=(--python-version 3.11 --python-platform x86_64-manylinux_2_28) ;;
 esac
-toolkit=$(grep -o 'sagemaker-training==[0-9.]*' pyproject.toml)
+toolkit=$(grep -o '^sagemaker-training==[0-9.]*' requirements-toolkit.txt)
 mkdir -p "$work/context/toolkit"
 { grep -E '^(tensorflow|keras|numpy|boto3)' requirements.txt; echo "$toolkit"; } |
-    .venv/bin/uv pip compile --quiet "${target[@]}" --no-emit-package sagemaker-training \
-        --output-file "$work/requirements.txt" - >"$work/log"
+    .venv/bin/uv pip compile --quiet "${target[@]}" --constraint requirements.lock \
+        --no-emit-package sagemaker-training --output-file "$work/requirements.txt" - >"$work/log"
 .venv/bin/uv pip install --quiet --python $python "${target[@]}" --target "$work/context/packages" \
     --requirement "$work/requirements.txt"
 rm -rf "$work/context/packages/bin"
