@@ -4,16 +4,14 @@ import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from localmode.api.resources import Resources
-from localmode.core.durable import Journal
 from localmode.core.errors import ApiError
 from localmode.core.settings import Settings
 from tests.support.api import config_request, model_request, refusal
-from tests.support.gate import Gate
+from tests.support.gate import SlowJournal
 from tests.support.local import SOON, Daemon
 
 
@@ -46,24 +44,6 @@ def test_of_clients_that_create_the_same_model_at_once_one_succeeds(daemon: Daem
     assert sorted(call.result()[0] for call in calls) == [200] + [400] * 7
 
 
-class SlowDisk(Journal):
-    """Holds up what concerns one resource until its gate is opened."""
-
-    def __init__(self, directory: Path, slow: str) -> None:
-        super().__init__(directory, directory)
-        self.slow, self.gate = slow, Gate()
-
-    def save(self, name: str, document: dict[str, Any]) -> None:
-        if name == self.slow:
-            self.gate.wait()
-        super().save(name, document)
-
-    def delete(self, name: str) -> None:
-        if name == self.slow:
-            self.gate.wait()
-        super().delete(name)
-
-
 CHANGES: dict[str, Callable[[Resources], object]] = {
     "add": lambda models: models.add("slow", {"ModelName": "slow"}),
     "tag": lambda models: models.tags("kept", lambda tags: [*tags, {"Key": "team", "Value": "trees"}]),
@@ -73,32 +53,32 @@ CHANGES: dict[str, Callable[[Resources], object]] = {
 
 @pytest.mark.parametrize("change", sorted(CHANGES))
 def test_a_change_waits_for_the_disk_of_no_other_resource(tmp_path: Path, change: str) -> None:
-    disk = SlowDisk(tmp_path, "")
-    models = Resources(disk, Settings(tmp_path), "model", "model", "Model")
+    journal = SlowJournal(tmp_path, "")
+    models = Resources(journal, Settings(tmp_path), "model", "model", "Model")
     models.add("kept", {"ModelName": "kept"})
-    disk.slow = "slow" if change == "add" else "kept"
+    journal.slow = "slow" if change == "add" else "kept"
     with ThreadPoolExecutor(2) as pool:
         slow = pool.submit(CHANGES[change], models)
-        disk.gate.arrived()
+        journal.gate.arrived()
         try:
             pool.submit(models.add, "quick", {"ModelName": "quick"}).result(SOON)
             assert {model["ModelName"] for model in models.all()} == {"kept", "quick"}
             assert models.tags("kept") == []
         finally:
-            disk.gate.opened.set()
+            journal.gate.opened.set()
         slow.result(SOON)
 
 
 def test_of_two_resources_of_one_name_the_second_waits_and_is_refused(tmp_path: Path) -> None:
-    disk = SlowDisk(tmp_path, "one")
-    models = Resources(disk, Settings(tmp_path), "model", "model", "Model")
+    journal = SlowJournal(tmp_path, "one")
+    models = Resources(journal, Settings(tmp_path), "model", "model", "Model")
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(models.add, "one", {"ModelName": "one"})
-        disk.gate.arrived()
+        journal.gate.arrived()
         second = pool.submit(models.add, "one", {"ModelName": "one"})
         with pytest.raises(ApiError, match="Could not find"):
             models.get("one")  # it is not on disk yet
-        disk.gate.opened.set()
+        journal.gate.opened.set()
         assert first.result(SOON) == models.get("one")["ModelArn"]
         with pytest.raises(ApiError, match="already existing"):
             second.result(SOON)

@@ -3,8 +3,6 @@
 import errno
 import json
 import os
-import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,12 +10,14 @@ from unittest.mock import Mock
 
 import pytest
 
+from localmode.api.training_jobs import describe
 from localmode.core.durable import Journal
 from localmode.core.settings import Settings
-from localmode.training.job import TrainingJob
 from localmode.training.scheduler import TrainingJobs
 from tests.support.api import refusal
-from tests.support.local import BUCKET, Daemon, Pipe, Rooms, ended, job_request, spot_request
+from tests.support.gate import Gate, SlowJournal
+from tests.support.local import BUCKET, SOON, Daemon, Pipe, job_request, spot_request
+from tests.support.shapes import MODEL, faults
 
 SHELL = ("/bin/bash", "-c")
 
@@ -76,34 +76,39 @@ def test_of_clients_that_create_the_same_job_at_once_one_succeeds(daemon: Daemon
     daemon.finished(name)
 
 
-def test_a_job_is_never_seen_half_created(
-    rooms_by_runner: Callable[[str], Rooms], name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A client that finds the job before it has begun waits for its first status."""
-    rooms, start = rooms_by_runner("rewrite"), TrainingJob.start
-    registered, looked = threading.Event(), threading.Event()
-
-    def look() -> int:
-        registered.wait(10)
-        job = rooms.jobs.get(name)
-        assert job is not None
-        with job.changed:
-            looked.set()
-            return len(job.record.transitions)
-
-    def begin_late(job: TrainingJob) -> None:
-        registered.set()
-        looked.wait(0.3)
-        start(job)
-
-    monkeypatch.setattr(TrainingJob, "start", begin_late)
+def test_a_job_can_be_found_only_after_it_is_on_disk(name: str, tmp_path: Path) -> None:
+    journal = SlowJournal(tmp_path / "jobs", slow=name)
+    jobs = TrainingJobs(Settings(tmp_path), journal, Mock(runner="rewrite"))
     with ThreadPoolExecutor(1) as pool:
-        seen = pool.submit(look)
-        ended(rooms.create(job_request(name)))
-    assert seen.result() >= 1
+        creating = pool.submit(jobs.create, name, job_request(name))
+        journal.gate.arrived()
+        found, listed = jobs.get(name), jobs.all()
+        journal.gate.opened.set()
+        assert creating.result(SOON) is jobs.get(name) is not None
+    assert (found, listed) == (None, [])
 
 
-class Disk(Journal):
+def test_a_job_whose_first_attempt_is_being_launched_is_described_without_waiting(name: str, tmp_path: Path) -> None:
+    launch, instances, settings = Gate(), Mock(runner="rewrite"), Settings(tmp_path)
+    instances.launch.side_effect = lambda job, attempt: launch.wait()
+    jobs = TrainingJobs(settings, Journal(tmp_path / "jobs", tmp_path), instances)
+    with ThreadPoolExecutor(2) as pool:
+        creating = pool.submit(jobs.create, name, job_request(name))
+        launch.arrived()
+        try:
+            job = jobs.get(name)
+            assert job is not None
+            answer = pool.submit(describe, job, settings).result(SOON)
+        finally:
+            launch.opened.set()
+        creating.result(SOON)
+    assert list(faults(MODEL.operation_model("DescribeTrainingJob").output_shape, answer)) == []
+    assert answer["SecondaryStatus"] == "Starting"
+
+
+class FullDisk(Journal):
+    """A journal whose disk has no space left until `full` is False."""
+
     full = True
 
     def save(self, name: str, document: dict[str, Any]) -> None:
@@ -113,12 +118,12 @@ class Disk(Journal):
 
 
 def test_a_job_that_the_disk_refuses_is_not_accepted(name: str, tmp_path: Path) -> None:
-    disk = Disk(tmp_path / "jobs", tmp_path)
-    jobs = TrainingJobs(Settings(tmp_path), disk, Mock(runner="rewrite"))
+    journal = FullDisk(tmp_path / "jobs", tmp_path)
+    jobs = TrainingJobs(Settings(tmp_path), journal, Mock(runner="rewrite"))
     with pytest.raises(OSError, match="No space"):
         jobs.create(name, job_request(name))
     assert jobs.get(name) is None
-    disk.full = False
+    journal.full = False
     assert jobs.create(name, job_request(name)) is jobs.get(name) is not None
     jobs.close()
 
