@@ -1,1 +1,1 @@
-"""The process that serves a model, as SageMaker's TensorFlow inference container does."""
+"""The process of a model server; it imitates SageMaker's TensorFlow inference container."""

@@ -1,6 +1,6 @@
 """JSON to tensors, as TensorFlow Serving reads it.
 
-https://www.tensorflow.org/tfx/serving/api_rest; what is refused, and in which words, is that of
+https://www.tensorflow.org/tfx/serving/api_rest; the errors and their messages are those of
 tensorflow_serving/util/json_tensor.cc.
 """
 
@@ -22,7 +22,7 @@ _REAL = {
     "float32": (float(np.finfo(np.float32).max), 2**24 - 1),
     "float64": (float(np.finfo(np.float64).max), 2**53 - 1),
 }
-_INTEGERS = {  # the range that each type is read in, which is wider than the type where Serving keeps it in 32 bits
+_INTEGERS = {  # the accepted range, which is wider than the type if TensorFlow Serving parses it as 32 bits
     **dict.fromkeys(("int8", "int16", "int32", "uint8", "uint16"), (-(2**31), 2**31 - 1)),
     "int64": (-(2**63), 2**63 - 1),
     "uint32": (0, 2**32 - 1),
@@ -31,7 +31,7 @@ _INTEGERS = {  # the range that each type is read in, which is wider than the ty
 
 
 class RequestError(Exception):
-    """A request that cannot be answered, with the HTTP status to say so."""
+    """A request that cannot be answered; `status` is the HTTP status."""
 
     def __init__(self, message: str, status: int = 400) -> None:
         super().__init__(message)
@@ -42,7 +42,7 @@ def from_instances(instances: Any, inputs: Mapping[str, str], exact: bool) -> Ar
     """Read the row format: one element for each instance, all of one shape, stacked along a first dimension.
 
     `inputs` maps the names of the signature's inputs to NumPy's names of their types (`object` for strings).
-    `exact` says that no `true` or `false` hides among the numbers. Raises RequestError.
+    `exact` means that there is no `true` or `false` among the numbers. Raises RequestError.
     """
     if not isinstance(instances, list):
         raise RequestError(f"JSON Value: {_text(instances)} Excepting 'instances' to be an list/array")
@@ -97,7 +97,7 @@ def from_inputs(value: Any, inputs: Mapping[str, str], exact: bool) -> Arrays:
 
 
 def _is_object(value: Any) -> bool:
-    """Whether a JSON value names tensors, rather than being one itself."""
+    """Whether a JSON value is an object of named tensors, rather than a tensor."""
     return isinstance(value, dict) and not (value.keys() == {"b64"} and isinstance(value["b64"], str))
 
 
@@ -124,7 +124,7 @@ def _check_same(array: Array, before: list[Array]) -> None:
 
 
 def _quickly(value: Any, kind: str) -> Array | None:
-    """Let NumPy read numbers; None for what `_dense` has to look at value by value."""
+    """Convert numbers with NumPy; return None for values that `_dense` must convert one by one."""
     try:
         array = np.asarray(value)
     except (ValueError, OverflowError):  # ragged lists, huge integers
@@ -143,7 +143,7 @@ def _quickly(value: Any, kind: str) -> Array | None:
 
 
 def _dense(value: Any, kind: str) -> Array:
-    """Read a nested list of values, or a single one; raise RequestError for what does not fit."""
+    """Read a nested list of values or a single value; raise RequestError if it does not fit the type."""
     shape: list[int] = []
     first = value
     while isinstance(first, list):
@@ -178,7 +178,7 @@ def _fill(value: Any, shape: tuple[int, ...], level: int, kind: str, values: lis
 
 
 def _converted(value: Any, kind: str) -> Any:
-    """Return one JSON value as what a tensor of this type takes."""
+    """Convert a JSON value for a tensor of this type."""
     is_integer = isinstance(value, int) and not isinstance(value, bool)
     if kind == "object" and isinstance(value, str):
         return value.encode()

@@ -14,7 +14,7 @@ _NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
 def to_predictions(outputs: Arrays) -> str:
-    """Write the row format: a list with one entry for each instance, an object where there are several outputs."""
+    """Write the row format: a list with one entry for each instance, an object if there are several outputs."""
     size = -1
     for name, array in outputs.items():
         if array.ndim == 0:
@@ -65,7 +65,7 @@ def _texts(name: str, flat: Array) -> list[str]:
 
 
 def _decimals(flat: Array) -> list[str]:
-    """Write floats with six digits, or with all that they need where six would not give the same float back."""
+    """Write floats with six digits, or with as many as are needed to read the same float back."""
     kind = flat.dtype if flat.dtype in (np.float32, np.float64) else np.dtype(np.float32)  # also half precision
     flat = flat.astype(kind)
     digits = 9 if kind == np.float32 else 17

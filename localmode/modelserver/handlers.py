@@ -1,4 +1,4 @@
-"""What SageMaker's TensorFlow inference container does with a request before and after TensorFlow Serving sees it.
+"""What SageMaker's TensorFlow inference container does with a request before and after TensorFlow Serving.
 
 Without code in the archive: JSON, JSON lines and CSV become TensorFlow Serving's JSON. With `code/inference.py`,
 its `handler`, or its `input_handler` and `output_handler`, do that.
@@ -33,7 +33,7 @@ _NEXT_LINE = re.compile(r"[}\]]\s*[\[{]")  # values with nothing but white space
 _TWO_DIMENSIONS = re.compile(r"\s*\[\s*\[")
 _QUOTED_OR_NUMBER = re.compile(r'\s*["\d.Ee+-]')
 
-# The container's own: what a handler is called with, member by member.
+# The members are those of the context that the container passes to a handler.
 Context = namedtuple(
     "Context",
     "model_name, model_version, method, rest_uri, grpc_port, channel, custom_attributes, request_content_type, "
@@ -43,7 +43,7 @@ Context = namedtuple(
 
 @dataclass(frozen=True)
 class Answer:
-    """What goes back: an HTTP status, a body and its type."""
+    """An answer: HTTP status, body and content type."""
 
     status: int
     body: bytes
@@ -51,12 +51,12 @@ class Answer:
 
 
 Headers = Mapping[str, str] | Message
-_AT_ONCE = threading.BoundedSemaphore(os.cpu_count() or 1)  # more threads would only wait for each other
+_AT_ONCE = threading.BoundedSemaphore(os.cpu_count() or 1)  # more predictions at once would only slow each other
 Invoke = Callable[[Headers, bytes], Answer]
 
 
 def error(status: int, message: str) -> Answer:
-    """Return an error as TensorFlow Serving and the container word it: a JSON object with the key `error`."""
+    """Return an error in the form of TensorFlow Serving and the container: a JSON object with the key `error`."""
     return Answer(status, json.dumps({"error": message}).encode())
 
 
@@ -64,7 +64,7 @@ def predict(models: Models, name: str, version: str, method: str, body: bytes) -
     """Answer a request to TensorFlow Serving's REST API."""
     try:
         if method != "predict":
-            raise RequestError(f"localmode serves no model by the method {method!r}: use predict", 501)
+            raise RequestError(f"localmode does not support the method {method!r}: use predict", 501)
         with _AT_ONCE:
             return Answer(200, models.predict(name, version, body).encode())
     except RequestError as refusal:
@@ -72,12 +72,12 @@ def predict(models: Models, name: str, version: str, method: str, body: bytes) -
 
 
 def attributes(headers: Headers) -> dict[str, str]:
-    """Return what a request's custom attributes say to TensorFlow Serving: `tfs-model-version=2` and the like."""
+    """Return the custom attributes of a request that are for TensorFlow Serving, such as `tfs-model-version=2`."""
     return dict(_ATTRIBUTE.findall(headers.get(CUSTOM_ATTRIBUTES) or ""))
 
 
 def directly(models: Models) -> Invoke:
-    """Return how a container without `inference.py` answers an invocation."""
+    """Return the function with which a container without `inference.py` answers an invocation."""
 
     def invoke(headers: Headers, body: bytes) -> Answer:
         content_type = headers.get("Content-Type")
@@ -104,7 +104,7 @@ def directly(models: Models) -> Invoke:
 
 
 def from_json(text: str) -> str:
-    """Make TensorFlow Serving's JSON of JSON, of JSON lines, or of bare instances."""
+    """Convert JSON, JSON lines or bare instances to TensorFlow Serving's JSON."""
     if _SERVING_JSON.search(text):
         return text
     if _NEXT_LINE.search(text):
@@ -115,9 +115,9 @@ def from_json(text: str) -> str:
 
 
 def from_csv(text: str) -> str:
-    """Make TensorFlow Serving's JSON of CSV: a line is a list, or a value where it has no comma.
+    """Convert CSV to TensorFlow Serving's JSON: a line becomes a list or, if it has no comma, a value.
 
-    Of lines of words without quotes only the first comma and the first quote count, as in the container.
+    In lines of words without quotes, only the first comma and the first quote count, as in the container.
     """
     bare_words = not _QUOTED_OR_NUMBER.match(text)
     instances = []
@@ -130,9 +130,10 @@ def from_csv(text: str) -> str:
 
 
 def through_handlers(script: Path, default_model: str, rest_uri: str) -> Invoke:
-    """Return how a container with `inference.py` answers an invocation; raise what the script does when imported.
+    """Return the function with which a container with `inference.py` answers an invocation.
 
-    `rest_uri` is where this process serves TensorFlow Serving's REST API, `http://HOST:PORT/v1/models`.
+    `rest_uri` is the URL of TensorFlow Serving's REST API in this process, `http://HOST:PORT/v1/models`. Raises
+    the exceptions that the script raises when it is imported.
     """
     import requests
 

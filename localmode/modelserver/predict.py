@@ -1,7 +1,7 @@
 """TensorFlow Serving's predict API over the SavedModels of one directory.
 
-As TensorFlow Serving does, a model runs in a session over its graph; what TensorFlow refuses comes back with
-TensorFlow's own message. https://www.tensorflow.org/tfx/serving/api_rest
+As in TensorFlow Serving, a model runs in a session over its graph, and errors have TensorFlow's own messages.
+https://www.tensorflow.org/tfx/serving/api_rest
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from localmode.modelserver.encode import to_outputs, to_predictions
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 _DEFAULT_SIGNATURE = "serving_default"
-_STATUS = {  # of TensorFlow's errors in HTTP: tensorflow_serving/model_servers/http_server.cc
+_STATUS = {  # HTTP status of TensorFlow's errors: tensorflow_serving/model_servers/http_server.cc
     tf.errors.CANCELLED: 499,
     tf.errors.INVALID_ARGUMENT: 400,
     tf.errors.DEADLINE_EXCEEDED: 504,
@@ -38,7 +38,7 @@ _STATUS = {  # of TensorFlow's errors in HTTP: tensorflow_serving/model_servers/
     tf.errors.UNAVAILABLE: 503,
     tf.errors.UNAUTHENTICATED: 401,
 }
-_PARSE_ERRORS = {  # of Python's json in the words of TensorFlow Serving's parser
+_PARSE_ERRORS = {  # errors of Python's json module: messages of TensorFlow Serving's parser
     "Expecting value": "Invalid value.",
     "Extra data": "The document root must not be followed by other values.",
     "Expecting property name enclosed in double quotes": "Missing a name for object member.",
@@ -46,11 +46,11 @@ _PARSE_ERRORS = {  # of Python's json in the words of TensorFlow Serving's parse
     "Expecting ',' delimiter": "Missing a comma or ] after an array element.",
     "Unterminated string starting at": "Missing a closing quotation mark in string.",
 }
-tf.get_logger().setLevel("ERROR")  # it advises against sessions
+tf.get_logger().setLevel("ERROR")  # without the warning against sessions
 
 
 class SavedModel:
-    """One version of a model, loaded when it is first asked for."""
+    """One version of a model, loaded when it is first used."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -92,7 +92,7 @@ class SavedModel:
 
 
 class Models:
-    """All models of a directory; raises ArchiveError, or ValueError for a default that is not among them."""
+    """All models of a directory. The constructor raises ArchiveError, or ValueError for an unknown default model."""
 
     def __init__(self, directory: Path, default: str = "") -> None:
         self._models = {
@@ -105,13 +105,13 @@ class Models:
         self._find("", "").load()
 
     def __str__(self) -> str:
-        """What is served, for the log."""
+        """Return the models and versions, for the log."""
         return ", ".join(f"model {name} version {max(versions)}" for name, versions in self._models.items())
 
     def predict(self, name: str, version: str, body: bytes) -> str:
-        """Answer a request; without name and version, by the default model's highest version.
+        """Answer a request; without name and version, with the highest version of the default model.
 
-        Raises RequestError with the HTTP status that TensorFlow Serving would answer with.
+        Raises RequestError with TensorFlow Serving's HTTP status.
         """
         model = self._find(name, version)
         request = _parse(body)
@@ -145,7 +145,7 @@ def _run(run: Callable[[Arrays], Arrays], arrays: Arrays) -> Arrays:
         return run(arrays)
     except tf.errors.OpError as error:
         raise RequestError(error.message, _STATUS.get(error.error_code, 500)) from error
-    except ValueError as error:  # a shape that the signature does not take
+    except ValueError as error:  # a shape that the signature does not accept
         raise RequestError(str(error)) from error
 
 

@@ -1,8 +1,9 @@
-"""The model server: one instance of an endpoint, as SageMaker's TensorFlow inference container is one.
+"""The model server: one instance of an endpoint, with the interface of SageMaker's TensorFlow inference container.
 
-Run as a process of its own, `python serving.py DIRECTORY`, since it alone needs TensorFlow. It prints one line of
-JSON, `{"url": ...}` or `{"error": ...}`, and ends with all that it started when its standard input does. Below the
-URL, which holds a secret since any user of the machine can reach the port, it answers
+It is a process of its own, `python -m localmode.modelserver.server DIRECTORY`, because only it needs TensorFlow. It
+writes one line of JSON to standard output, `{"url": ...}` or `{"error": ...}`. When its standard input ends, it ends
+with all processes that it has started. The URL contains a secret, because every user of the machine can reach the port.
+Below the URL it answers
 
     GET  /ping
     POST /invocations
@@ -36,7 +37,7 @@ def make_handler(models: Models, invoke: Invoke, secret: str) -> type[BaseHTTPRe
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
-        wbufsize = -1  # head and body leave together
+        wbufsize = -1  # headers and body are sent together
 
         def do_GET(self) -> None:
             self._send(Answer(200, b"") if self._path() == "/ping" else error(404, "Not Found"))
@@ -57,7 +58,7 @@ def make_handler(models: Models, invoke: Invoke, secret: str) -> type[BaseHTTPRe
             return error(404, "Not Found")
 
         def _path(self) -> str:
-            """The path below the secret; empty for those who do not know it."""
+            """Return the path below the secret; empty if the request does not have the secret."""
             given, _, path = self.path[1:].partition("/")
             return f"/{path}" if secrets.compare_digest(given.encode(), secret.encode()) else ""
 
@@ -69,19 +70,19 @@ def make_handler(models: Models, invoke: Invoke, secret: str) -> type[BaseHTTPRe
             self.wfile.write(answer.body)
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Say nothing of what went well."""
+            """Do not log requests."""
 
     return Handler
 
 
 class Server(ThreadingHTTPServer):
-    """A thread for each connection; the daemon keeps its connections."""
+    """A server with a thread for each connection; the daemon uses a connection for many requests."""
 
     request_queue_size = 128
 
 
 def prepare(server: ThreadingHTTPServer, directory: Path) -> str:
-    """Load what `directory` holds into a listening server; return its URL. Raises ValueError with the reason if not."""
+    """Load the models of `directory` into a listening server and return its URL; raise ValueError if that fails."""
     secret = secrets.token_hex(16)
     url = f"http://127.0.0.1:{server.server_port}/{secret}"
     try:
@@ -102,19 +103,19 @@ def prepare(server: ThreadingHTTPServer, directory: Path) -> str:
 def _end_with_standard_input() -> None:
     sys.stdin.read()
     if os.getpgrp() == os.getpid():
-        os.killpg(0, signal.SIGKILL)  # and with what inference.py has started
+        os.killpg(0, signal.SIGKILL)  # also ends the processes that inference.py has started
     os._exit(0)
 
 
 def main(directory: Path) -> int:
-    """Serve what `directory` holds until standard input ends."""
+    """Serve the models of `directory` until standard input ends."""
     threading.Thread(target=_end_with_standard_input, daemon=True).start()
     daemon = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what inference.py prints goes to the log
+    os.dup2(2, 1)  # the output of inference.py goes to the log
     server = Server(("127.0.0.1", 0), BaseHTTPRequestHandler)
     try:
         url = prepare(server, directory)
-        gc.freeze()  # TensorFlow's objects stay: to look them all over took 0.2 s, in the middle of some request
+        gc.freeze()  # a collection over TensorFlow's objects would delay requests by 0.2 s
         print(json.dumps({"url": url}), file=daemon, flush=True)
     except ValueError as failure:
         print(json.dumps({"error": str(failure)}), file=daemon, flush=True)

@@ -1,8 +1,8 @@
-"""The model that the serving tests ask: halves and more, in two versions and with a signature for each kind of tensor.
+"""The model of the serving tests: two versions, with signatures for several inputs and for each kind of tensor.
 
-    python tests/serving_model.py DIRECTORY
+    python tests/support/serving_model.py DIRECTORY
 
-writes it, for a real container or TensorFlow Serving to load: `docker run -p 8080:8080 -v DIRECTORY:/opt/ml/model
+writes it. A real container or TensorFlow Serving can load it: `docker run -p 8080:8080 -v DIRECTORY:/opt/ml/model
 IMAGE serve`, or `tensorflow_model_server --rest_api_port=8501 --model_name=model --model_base_path=DIRECTORY`.
 """
 
@@ -17,7 +17,7 @@ import tensorflow as tf
 
 
 def save_model(directory: Path, versions: tuple[int, ...] = (1, 10)) -> Path:
-    """Write the model; a version's number is what it adds to the halves. Return the directory."""
+    """Write the model, whose versions add their number to half of the input; return the directory."""
     for version in versions:
         model = _model(float(version))
         signatures = {"serving_default": model.half_plus, "pair": model.pair, "kinds": model.kinds}
