@@ -1,13 +1,91 @@
 """Which requests are refused, and what every response has."""
 
+import logging
+from typing import Any
+
 import pytest
 from botocore.exceptions import ClientError
+from werkzeug.exceptions import ClientDisconnected
+from werkzeug.test import EnvironBuilder
+from werkzeug.wrappers import Response
 
+from localmode.core.errors import ApiError, LocalModeError
+from localmode.http.middleware import Authentication, ErrorResponses, HostCheck, RequestIds
 from tests.support.local import BUCKET, Daemon
 from tests.support.raw_http import head, raw
 
 ORIGIN = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
 LIST_JOBS = {"X-Amz-Target": "SageMaker.ListTrainingJobs"}
+LOGS = "AWS4-HMAC-SHA256 Credential=key/20260101/us-east-1/logs/aws4_request, Signature=0"
+S3 = LOGS.replace("logs", "s3")
+
+
+def answered(application: Any, host: str = "127.0.0.1:80", **headers: str) -> Response:
+    named = [(name.replace("_", "-"), value) for name, value in headers.items()]
+    request = EnvironBuilder("/", method="POST", headers=[("Host", host), *named], data=b"{}")
+    return Response.from_app(application, request.get_environ())
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code", "logged"),
+    [
+        (ApiError("NoSuchThing", "no such thing", 404), 404, "NoSuchThing", False),
+        (LocalModeError("no such job"), 400, "LocalModeError", False),
+        (ClientDisconnected(), 400, "BadRequest", False),
+        (OSError("Invalid chunk header"), 400, "BadRequest", False),
+        (OSError(28, "No space left on device"), 500, "InternalError", True),
+        (LookupError("a defect"), 500, "InternalFailure", True),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+def test_an_exception_becomes_an_error_response_and_is_logged_if_no_client_caused_it(
+    caplog: pytest.LogCaptureFixture, error: Exception, status: int, code: str, logged: bool
+) -> None:
+    def failing(environ: dict[str, Any], start_response: Any) -> Any:
+        raise error
+
+    with caplog.at_level(logging.ERROR):
+        response = answered(ErrorResponses(failing))
+    assert (response.status_code, response.headers["x-amzn-ErrorType"]) == (status, code)
+    assert ("POST /" in caplog.text) == logged
+    assert b"a defect" not in response.data
+
+
+@pytest.mark.parametrize(("signature", "header"), [(S3, "x-amz-request-id"), (LOGS, "x-amzn-RequestId")])
+def test_a_response_gets_an_id_unless_it_has_one(signature: str, header: str) -> None:
+    first, second = (answered(RequestIds(Response()), Authorization=signature).headers[header] for _ in range(2))
+    assert len({first, second}) == 2
+    own = answered(RequestIds(Response(headers={header.upper(): "own"})), Authorization=signature)
+    assert own.headers.getlist(header) == ["own"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:80", "localhost:80"])
+def test_the_host_check_passes_the_addresses_of_the_server(host: str) -> None:
+    assert answered(HostCheck(Response("passed"), 80), host).data == b"passed"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:81", "127.0.0.1", "evil.example:80", "LOCALHOST:80 "])
+def test_the_host_check_refuses_other_hosts(host: str) -> None:
+    with pytest.raises(ApiError) as caught:
+        answered(HostCheck(Response(), 80), host)
+    assert (caught.value.code, caught.value.status) == ("AccessDenied", 403)
+
+
+def test_a_request_with_the_secret_key_passes_authentication() -> None:
+    assert answered(Authentication(Response("passed"), "key", "secret"), X_Localmode_Key="secret").data == b"passed"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {"X_Localmode_Key": "key"}, {"Authorization": LOGS.replace("key", "other")}, {"Authorization": LOGS}],
+)
+def test_a_request_without_a_valid_key_and_signature_is_refused(headers: dict[str, str]) -> None:
+    with pytest.raises(ApiError) as caught:
+        answered(Authentication(Response(), "key", "secret"), **headers)
+    assert caught.value.status == 403
+
+
+# Over HTTP
 
 
 @pytest.mark.parametrize("service", ["sagemaker", "s3", "iam", "sts", "logs"])

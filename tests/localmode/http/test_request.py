@@ -1,9 +1,49 @@
 """Requests with broken bodies, lengths, chunks and paths."""
 
 import pytest
+from werkzeug.test import EnvironBuilder
 
+from localmode.core.errors import ApiError
+from localmode.http.request import read_body, read_json, service_of
 from tests.support.local import BUCKET, Daemon
 from tests.support.raw_http import head, raw, status_of
+
+SCOPE = "key/20260101/us-east-1/logs/aws4_request"
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "service"),
+    [
+        ("/", {"Authorization": f"AWS4-HMAC-SHA256 Credential={SCOPE}, Signature=0"}, "logs"),
+        (f"/?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential={SCOPE}", {}, "logs"),
+        ("/a/b?AWSAccessKeyId=key&Signature=0", {}, "s3"),
+        ("/", {"X-Localmode-Key": "", "Authorization": f"AWS4-HMAC-SHA256 Credential={SCOPE}"}, "localmode"),
+        ("/", {"Authorization": "Basic eDp5"}, ""),
+        ("/", {}, ""),
+    ],
+)
+def test_the_signature_names_the_service(path: str, headers: dict[str, str], service: str) -> None:
+    assert service_of(EnvironBuilder(path, headers=list(headers.items())).get_environ()) == service
+
+
+def test_a_body_can_be_read_twice() -> None:
+    environ = EnvironBuilder(method="POST", data=b'{"a": 1}').get_environ()
+    assert (read_body(environ), read_json(environ)) == (b'{"a": 1}', {"a": 1})
+
+
+def test_no_body_is_an_empty_object() -> None:
+    assert read_json(EnvironBuilder(method="POST").get_environ()) == {}
+
+
+def test_a_body_has_at_most_25_mib() -> None:
+    environ = EnvironBuilder(method="POST", data=b" " * (25 << 20)).get_environ()
+    assert len(read_body(environ)) == 25 << 20
+    with pytest.raises(ApiError) as caught:
+        read_body(EnvironBuilder(method="POST", data=b" " * ((25 << 20) + 1)).get_environ())
+    assert (caught.value.code, caught.value.status) == ("RequestEntityTooLarge", 413)
+
+
+# Over HTTP
 
 NOT_JSON = [b"{", b"nope", b"\xff\xfe", b"\x00" * 100, b'{"a": }', b"1" * 5000, b"[" * 100_000, b'{"a":' * 5000, b"''"]
 
