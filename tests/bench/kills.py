@@ -2,7 +2,7 @@
 
     make bench
 
-Each siege has a seed of its own, so that one that fails can be run again: `python tests/bench/kills.py SEED`.
+Each run has its own seed, with which a failed one can be repeated: `python tests/bench/kills.py SEED`.
 """
 
 import secrets
@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.support.durability import Siege
+from tests.support.durability import KillRounds
 from tests.support.local import Daemon
 
 KILLS = 15
@@ -23,21 +23,21 @@ def main() -> int:
     seed = int(sys.argv[1]) if len(sys.argv) > 1 else secrets.randbelow(1_000_000)
     with tempfile.TemporaryDirectory() as directory:
         daemon = Daemon(Path(directory) / "state")
-        siege = Siege(daemon, seed, Path(directory))
+        rounds = KillRounds(daemon, seed, Path(directory))
         began = time.monotonic()
         try:
-            siege.begin(with_endpoint=True)
+            rounds.begin(with_endpoint=True)
             for _ in range(KILLS):
-                siege.round()
-            siege.end(with_endpoint=True)
+                rounds.round()
+            rounds.end(with_endpoint=True)
         except AssertionError:
-            print(f"seed {seed}, after {siege.kills} kills and {siege.count} acknowledged writes:", file=sys.stderr)
+            print(f"seed {seed}, after {rounds.kills} kills and {rounds.count} acknowledged writes:", file=sys.stderr)
             raise
         finally:
             daemon.cli("stop")
     print(
-        f"killed {siege.kills} times in {time.monotonic() - began:.0f} s (seed {seed}): all of {siege.count} writes, "
-        f"{len(siege.jobs)} jobs and the endpoint are there, the Spot jobs with the hash of an uninterrupted run"
+        f"killed {rounds.kills} times in {time.monotonic() - began:.0f} s (seed {seed}): all of {rounds.count} writes, "
+        f"{len(rounds.jobs)} jobs and the endpoint are there, the Spot jobs with the hash of an uninterrupted run"
     )
     return 0
 

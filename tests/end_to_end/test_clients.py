@@ -1,4 +1,4 @@
-"""Unmodified AWS clients, which environment variables alone direct to a daemon."""
+"""Unmodified AWS clients; environment variables alone direct them to a daemon."""
 
 import json
 import os
@@ -39,14 +39,14 @@ Run = Callable[[str, str], list[str]]
 
 
 def needed(path: Path, command: str) -> Path:
-    """Return a program that is optional; where it is missing, skip the test, but fail it in CI."""
+    """Return the path of an optional program. If it is missing, skip the test; in CI, fail it."""
     if not path.exists():
         reason = f"{path.relative_to(ROOT)} is missing; `{command}` installs it"
         pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
     return path
 
 
-def pointed_at(daemon: Daemon) -> dict[str, str]:
+def client_environment(daemon: Daemon) -> dict[str, str]:
     """Return the environment of a shell after `eval "$(python -m localmode env)"`."""
     script = 'eval "$("$0" -m localmode env)" && env -0'
     result = subprocess.run(["bash", "-c", script, sys.executable], env=daemon.environment, capture_output=True)
@@ -69,7 +69,7 @@ def daemons(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Daem
 
 @pytest.fixture(scope="module")
 def source_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The code of a job, with a package beside it that its requirements name."""
+    """The code of a job, and a package that its requirements name."""
     folder = tmp_path_factory.mktemp("source")
     shutil.copy(CLIENTS / "train.py", folder)
     shutil.copy(CLIENTS / "meet.py", folder)
@@ -102,7 +102,7 @@ def follow(daemon: Daemon, command: list[str | Path], interrupted: int) -> list[
     names: list[str] = []
     last_line = BOTH_ATTEMPTS[len(LINES) - 1]
     with subprocess.Popen(
-        command, env=pointed_at(daemon), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command, env=client_environment(daemon), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as client:
         assert client.stdout is not None
         for line in client.stdout:
@@ -164,7 +164,7 @@ def run_v2(daemon: Daemon, source_dir: Path, inputs: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def run(daemons: dict[str, Daemon], source_dir: Path, inputs: Path) -> Iterator[Run]:
-    """Return what an SDK prints, by version and runner; all of them run at the same time, beside the other tests."""
+    """Return what an SDK prints, by version and runner; all run at the same time, and beside the other tests."""
     able = {"v3": run_v3}
     if (V2 / "python").exists() and Path(sys.executable).with_name("train").exists():
         able["v2"] = run_v2
@@ -242,7 +242,7 @@ CHANNELS = {"folder": ["one.txt", "sub/two.txt"], "one": ["one.txt"]}
 @pytest.fixture(scope="module")
 def aws(daemons: dict[str, Daemon], run: Run) -> Callable[..., str]:
     """Return a function that runs the AWS command line, while the SDKs run, and returns what it prints."""
-    environment = pointed_at(daemons[RUNNERS[0]])
+    environment = client_environment(daemons[RUNNERS[0]])
 
     def run_aws(*arguments: str | Path, program: str | Path = V2 / "aws") -> str:
         result = subprocess.run([program, *arguments], env=environment, capture_output=True, text=True, timeout=SOON)
@@ -254,7 +254,7 @@ def aws(daemons: dict[str, Daemon], run: Run) -> Callable[..., str]:
 
 
 def cli_job(folder: Path, name: str, *command: str) -> str:
-    """Write a request as `--cli-input-json` takes it."""
+    """Write a request to a file; return the URI for `--cli-input-json`."""
     path = folder / f"{name}.json"
     path.write_text(json.dumps(job_request(name, *command)))
     return path.as_uri()
@@ -288,7 +288,9 @@ def test_the_command_line_stops_a_job(
     assert daemons[RUNNERS[0]].finished(name)["TrainingJobStatus"] == "Stopped"
 
 
-def test_the_command_line_copies_both_ways(aws: Callable[..., str], name: str, inputs: Path, tmp_path: Path) -> None:
+def test_the_command_line_uploads_and_downloads(
+    aws: Callable[..., str], name: str, inputs: Path, tmp_path: Path
+) -> None:
     aws("s3", "sync", inputs, f"s3://{BUCKET}/{name}")
     assert [line.split()[-1] for line in aws("s3", "ls", "--recursive", f"s3://{BUCKET}/{name}/").splitlines()] == [
         f"{name}/one.txt",
@@ -325,8 +327,8 @@ def test_version_2_of_the_command_line_tails_a_log(
 
 @pytest.fixture
 def sagemaker(daemons: dict[str, Daemon], monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A client as boto3 makes it, from the environment alone."""
-    for variable, value in pointed_at(daemons[RUNNERS[0]]).items():
+    """A client that boto3 configures from the environment alone."""
+    for variable, value in client_environment(daemons[RUNNERS[0]]).items():
         monkeypatch.setenv(variable, value)
     return boto3.session.Session().client("sagemaker")
 
@@ -365,10 +367,10 @@ def test_v3_resumes_an_interrupted_job(v3: list[str], daemons: dict[str, Daemon]
 
 
 def test_sigterm_does_not_reach_an_entry_script(v3: list[str]) -> None:
-    assert "found attempt-1 attempt-2" in section(v3, "by-script")  # without what the handler would have saved
+    assert "found attempt-1 attempt-2" in section(v3, "by-script")  # and nothing that the handler would have saved
 
 
-def test_sigterm_reaches_what_the_command_executes(v3: list[str]) -> None:
+def test_sigterm_reaches_the_process_of_the_command(v3: list[str]) -> None:
     printed = section(v3, "by-command")
     assert "attempt 1 was told" in printed
     assert "found attempt-1 attempt-2 saved-on-sigterm" in printed
@@ -391,7 +393,7 @@ def test_v3_uploads_local_paths_as_channels(v3: list[str]) -> None:
 
 
 @pytest.mark.skipif(RUNNERS[0] == "rewrite", reason="only Linux gives hosts names of their own")
-def test_v3_trains_on_two_hosts_that_talk_to_each_other_by_name(run: Run) -> None:
+def test_v3_trains_on_two_hosts_that_connect_by_name(run: Run) -> None:
     said = "\n".join(section(run("v3", RUNNERS[0]), "hosts-"))
     assert "algo-1 of algo-1 algo-2 heard algo-2" in said
     assert "algo-2 of algo-1 algo-2 heard algo-1" in said
@@ -438,14 +440,14 @@ def test_the_toolkit_installs_requirements_for_that_job_alone(v2: list[str]) -> 
     assert find_spec(PACKAGE) is None
 
 
-@pytest.mark.skipif("docker" in RUNNERS, reason="an image brings its own")
-def test_pip_by_any_name_is_the_job_s_own(rooms: Rooms, name: str) -> None:
+@pytest.mark.skipif("docker" in RUNNERS, reason="the image has its own toolkit")
+def test_every_pip_command_belongs_to_the_environment_of_the_job(rooms: Rooms, name: str) -> None:
     names = sorted(path.name for path in Path(sys.executable).parent.glob("pip*"))
     script = 'for each; do grep -q "exec $VIRTUAL_ENV/bin/python3 " "$(command -v "$each")" && echo "$each"; done'
     assert rooms.log(rooms.run(job_request(name, "/bin/bash", "-c", script, "-", *names))) == names
 
 
-@pytest.mark.skipif("docker" in RUNNERS, reason="an image brings its own")
+@pytest.mark.skipif("docker" in RUNNERS, reason="the image has its own toolkit")
 def test_without_the_toolkit_the_reason_names_what_is_missing(
     rooms: Rooms, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

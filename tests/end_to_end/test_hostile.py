@@ -1,4 +1,4 @@
-"""Hostile requests, some of them generated, for every operation: the answer is a 4xx, nothing is logged as an error."""
+"""Hostile requests to every operation, some of them generated: the answer is a 4xx, and no error is logged."""
 
 import json
 import logging
@@ -76,7 +76,7 @@ class Front:
         logging.getLogger("localmode").addHandler(self.complaints)
 
     def send(self, service: str, method: str, path: str, body: bytes = b"", **headers: str) -> Response:
-        """Send an authenticated request; whatever it is, the response is well-formed and no server error."""
+        """Send an authenticated request; check that the response is well-formed and not a server error."""
         builder = EnvironBuilder(method=method, path="/", data=body)
         environ = builder.get_environ()
         raw, _, query = path.partition("?")
@@ -114,7 +114,7 @@ def front(tmp_path_factory: pytest.TempPathFactory, rooms_by_runner: Callable[[s
     rooms = {path.name for path in front.home.iterdir()}
     yield front
     front.close()
-    assert [path.name for path in root.iterdir()] == ["home"]  # nothing has got out
+    assert [path.name for path in root.iterdir()] == ["home"]  # nothing was written outside the home
     assert {path.name for path in front.home.iterdir()} <= {*rooms, "jobs", "endpoints", "serving", "logs"}
 
 
@@ -122,7 +122,7 @@ def front(tmp_path_factory: pytest.TempPathFactory, rooms_by_runner: Callable[[s
 
 
 def fitting(shape: Shape, depth: int = 5) -> st.SearchStrategy[Any]:
-    """Return values of which many fit a shape and many nearly fit it."""
+    """Return values; many fit a shape, and many nearly fit it."""
     if isinstance(shape, StructureShape):
         members = {name: mostly(fitting(member, depth - 1)) for name, member in shape.members.items()} if depth else {}
         needed = {name: members.pop(name) for name in shape.required_members if name in members}
@@ -141,7 +141,7 @@ def fitting(shape: Shape, depth: int = 5) -> st.SearchStrategy[Any]:
 
 
 def mostly(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    return st.integers(0, 9).flatmap(lambda dice: ANYTHING if dice == 0 else values)
+    return st.integers(0, 9).flatmap(lambda number: ANYTHING if number == 0 else values)
 
 
 @pytest.mark.parametrize("operation", sorted(OPERATIONS))
@@ -178,7 +178,7 @@ def test_no_body_is_an_internal_error(front: Front, operation: str, body: bytes)
 
 @pytest.mark.parametrize("name", ODD, ids=range(len(ODD)))
 @pytest.mark.parametrize("operation", [operation for operation in sorted(OPERATIONS) if operation.startswith("Create")])
-def test_a_resource_of_a_name_that_leads_elsewhere_is_refused(front: Front, operation: str, name: str) -> None:
+def test_a_resource_name_with_a_path_is_refused(front: Front, operation: str, name: str) -> None:
     shape = service_model().operation_model(operation).input_shape
     before = sorted(front.home.rglob("*"))
     good = {
@@ -197,7 +197,7 @@ def test_a_resource_of_a_name_that_leads_elsewhere_is_refused(front: Front, oper
 
 
 @pytest.mark.parametrize("name", ["..", ".", "a/b", "/x", "\0", "", "x" * 65])
-def test_a_channel_of_a_name_that_leads_elsewhere_is_refused(front: Front, name: str) -> None:
+def test_a_channel_name_with_a_path_is_refused(front: Front, name: str) -> None:
     answer = front.call("CreateTrainingJob", job_request("job", InputDataConfig=[channel(name, "there")]))
     assert (answer.status_code, json.loads(answer.data)["__type"]) == (400, "ValidationException")
 
@@ -206,7 +206,7 @@ def test_a_channel_of_a_name_that_leads_elsewhere_is_refused(front: Front, name:
 
 
 @pytest.mark.parametrize("command", ["status", "interrupt", "spot-capacity", "stop", "..", ""])
-def test_no_command_s_body_is_an_internal_error(front: Front, command: str) -> None:
+def test_no_body_of_a_command_is_an_internal_error(front: Front, command: str) -> None:
     members = st.sampled_from(["training_job_name", "outage", "available"])
 
     @EXAMPLES
@@ -248,7 +248,7 @@ KEYS = [
 
 
 @pytest.mark.parametrize("key", KEYS, ids=ascii)
-def test_an_object_of_any_name_is_kept_in_its_place_or_refused(front: Front, key: str) -> None:
+def test_an_object_with_any_key_is_stored_or_refused(front: Front, key: str) -> None:
     path = f"/{BUCKET}/{key}".encode().decode("latin-1")
     if front.send("s3", "PUT", path, key.encode()).status_code == 200:
         assert front.send("s3", "GET", path).data == key.encode()
@@ -272,20 +272,20 @@ def test_a_key_of_more_than_1024_bytes_is_refused(front: Front) -> None:
         ("?response-expires=Fri,%2031%20Dec%209999%2023:00:00%20-2300", {}),
     ],
 )
-def test_an_object_is_not_read_with_headers_that_are_none(front: Front, query: str, headers: dict[str, str]) -> None:
+def test_invalid_headers_of_a_read_are_refused(front: Front, query: str, headers: dict[str, str]) -> None:
     answer = front.send("s3", "GET", f"/{BUCKET}/there{query}", b"", **headers)
     assert (answer.status_code, b"InvalidArgument" in answer.data) == (400, True)
 
 
 @pytest.mark.parametrize("header", ["HTTP_CONTENT_DISPOSITION", "HTTP_X_AMZ_META_X", "CONTENT_TYPE"])
 @pytest.mark.parametrize("value", ["a\r\n b", "a\0"])
-def test_no_object_has_a_header_that_is_none(front: Front, header: str, value: str) -> None:
+def test_invalid_headers_of_an_object_are_refused(front: Front, header: str, value: str) -> None:
     answer = front.send("s3", "PUT", f"/{BUCKET}/new", b"1", **{header: value})
     assert (answer.status_code, b"InvalidArgument" in answer.data) == (400, True)
     assert front.send("s3", "GET", f"/{BUCKET}/new").status_code == 404
 
 
-def test_no_bucket_is_in_a_region_that_no_header_can_say(front: Front) -> None:
+def test_a_region_with_a_control_character_is_refused(front: Front) -> None:
     body = b"<CreateBucketConfiguration><LocationConstraint>a&#10;b</LocationConstraint></CreateBucketConfiguration>"
     answer = front.send("s3", "PUT", "/nowhere", body)
     assert (answer.status_code, b"InvalidLocationConstraint" in answer.data) == (400, True)

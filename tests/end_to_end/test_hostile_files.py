@@ -1,4 +1,4 @@
-"""Hostile archives and names of objects, some of them generated: nothing is written outside its directory."""
+"""Hostile archives and keys, some of them generated: nothing is written outside the directory."""
 
 import io
 import json
@@ -34,7 +34,7 @@ MEMBER = st.sampled_from(["a", "a/b", "b", "../x", "/tmp/x", "a/../../x", ".", "
 
 @settings(EXAMPLES, max_examples=150)
 @given(st.lists(st.tuples(MEMBER, st.sampled_from(KINDS), st.binary(max_size=9), MEMBER), max_size=5))
-def test_nothing_of_an_archive_gets_out_of_its_directory(
+def test_an_archive_is_unpacked_only_into_its_directory(
     tmp_path_factory: pytest.TempPathFactory, members: list[tuple[str, bytes, bytes, str]]
 ) -> None:
     root = tmp_path_factory.mktemp("archive")
@@ -75,8 +75,8 @@ def test_a_damaged_archive_is_one_error(tmp_path_factory: pytest.TempPathFactory
         assert "\n" not in str(error)
 
 
-def test_an_archive_of_names_in_names_is_one_error(tmp_path: Path) -> None:
-    """Each header says that the next one has its long name; reading them is a recursion."""
+def test_an_archive_of_nested_long_names_is_one_error(tmp_path: Path) -> None:
+    """Each header announces a long name and is followed by another such header; tarfile reads them recursively."""
     header = tarfile.TarInfo("././@LongLink")
     header.type, header.size = tarfile.GNUTYPE_LONGNAME, 1
     (tmp_path / "archive").write_bytes((header.tobuf(tarfile.GNU_FORMAT) + b"x".ljust(512, b"\0")) * 3000)
@@ -86,7 +86,7 @@ def test_an_archive_of_names_in_names_is_one_error(tmp_path: Path) -> None:
 
 @given(st.text(max_size=30))
 @settings(EXAMPLES, max_examples=200)
-def test_no_object_name_leads_out_of_a_directory(name: str) -> None:
+def test_no_key_leads_to_a_path_outside_the_directory(name: str) -> None:
     directory = Path("/some/directory")
     try:
         target = contained(directory, name)
@@ -101,7 +101,7 @@ def test_no_object_name_leads_out_of_a_directory(name: str) -> None:
 @pytest.mark.parametrize(
     "keys", [["a", "a/b"], ["x" * 300], ["x/" * 512 + "x"]], ids=["file and directory", "long", "deep"]
 )
-def test_objects_that_no_file_can_be_called_fail_the_job_with_one_line(
+def test_keys_that_cannot_be_file_names_fail_the_job_with_a_reason(
     rooms: Rooms, name: str, tmp_path: Path, keys: list[str]
 ) -> None:
     (tmp_path / "object").write_bytes(b"1")
@@ -112,7 +112,7 @@ def test_objects_that_no_file_can_be_called_fail_the_job_with_one_line(
 
 
 @pytest.mark.parametrize("member", ["../out", "/tmp/out", "link", "device"])
-def test_code_whose_archive_leads_elsewhere_fails_the_job(
+def test_an_archive_of_code_with_paths_outside_fails_the_job(
     rooms_by_runner: Callable[[str], Rooms], name: str, tmp_path: Path, member: str
 ) -> None:
     """The rewrite runner unpacks the code of SDK v2 itself; else the toolkit does, in the job's container."""

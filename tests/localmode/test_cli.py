@@ -27,7 +27,7 @@ def test_status_names_unfinished_jobs_and_where_the_daemon_is(daemon: Daemon, na
     assert daemon.finished(name)["TrainingJobStatus"] == "Stopped"
 
 
-def test_status_without_a_daemon_says_how_to_start_one(new_daemon: Make) -> None:
+def test_without_a_daemon_status_tells_how_to_start_one(new_daemon: Make) -> None:
     result = new_daemon().cli("status")
     assert result.returncode == 1
     assert result.stderr.endswith("`python -m localmode start` starts one\n")
@@ -42,7 +42,7 @@ def test_interrupting_by_command_line_makes_the_job_start_again(daemon: Daemon, 
     assert daemon.finished(name)["SecondaryStatus"] == "Stopped"
 
 
-def test_interrupting_what_cannot_be_interrupted_is_one_clear_line(daemon: Daemon, name: str, pipe: Pipe) -> None:
+def test_interrupting_a_job_without_a_spot_instance_is_a_one_line_error(daemon: Daemon, name: str, pipe: Pipe) -> None:
     def refusal(job: str, *options: str) -> str:
         result = daemon.cli("interrupt", job, *options)
         assert (result.returncode, result.stdout, result.stderr.count("\n")) == (1, "", 1)
@@ -70,7 +70,7 @@ def test_without_spot_capacity_jobs_wait_until_it_returns(new_daemon: Make) -> N
     assert daemon.finished("mine")["TrainingJobStatus"] == "Completed"
 
 
-def test_capacity_that_was_taken_away_is_so_after_a_kill(new_daemon: Make) -> None:
+def test_withdrawn_capacity_stays_withdrawn_after_a_kill(new_daemon: Make) -> None:
     daemon = new_daemon().start()
     assert main(["spot-capacity", "off", "--home", str(daemon.home)]) == 0
     daemon.sagemaker.create_training_job(**spot_request("mine"))
@@ -83,13 +83,13 @@ def test_capacity_that_was_taken_away_is_so_after_a_kill(new_daemon: Make) -> No
 
 
 @pytest.mark.parametrize("available", [None, "off", 0, []])
-def test_capacity_is_there_or_not(new_daemon: Make, available: object) -> None:
+def test_spot_capacity_must_be_a_boolean(new_daemon: Make, available: object) -> None:
     daemon = new_daemon().start()
     with pytest.raises(LocalModeError, match="it must be true or false"):
         commands.command(daemon.home, "spot-capacity", available=available)
 
 
-def test_waiting_for_capacity_costs_no_time(new_daemon: Make) -> None:
+def test_waiting_for_capacity_writes_nothing_to_disk(new_daemon: Make) -> None:
     daemon = new_daemon().start()
     localmode.set_spot_capacity(False, home=daemon.home)
     daemon.sagemaker.create_training_job(**spot_request("mine"))
@@ -101,7 +101,7 @@ def test_waiting_for_capacity_costs_no_time(new_daemon: Make) -> None:
     assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
-def test_stopping_ends_everything_and_says_what_was_not_finished(new_daemon: Make, pipe: Pipe) -> None:
+def test_stop_ends_all_processes_and_names_unfinished_jobs(new_daemon: Make, pipe: Pipe) -> None:
     daemon = new_daemon().start()
     daemon.sagemaker.create_training_job(**spot_request("mine", *SHELL, f"echo up > {pipe}; sleep 600; true"))
     pipe.line()

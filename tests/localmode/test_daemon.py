@@ -16,7 +16,7 @@ SHELL = ("/bin/bash", "-c")
 Make = Callable[..., Daemon]
 
 
-def test_a_daemon_whose_state_directory_is_deleted_ends_with_all_that_it_runs(new_daemon: Make, pipe: Pipe) -> None:
+def test_a_daemon_whose_state_directory_is_moved_ends_with_all_its_processes(new_daemon: Make, pipe: Pipe) -> None:
     daemon = new_daemon().start()
     daemon.sagemaker.create_training_job(**job_request("mine", "/bin/sh", "-c", f"echo up > {pipe}; sleep 600"))
     pipe.line()
@@ -30,7 +30,7 @@ def test_a_daemon_whose_state_directory_is_deleted_ends_with_all_that_it_runs(ne
     assert daemon.sagemaker.list_training_jobs()["TrainingJobSummaries"] == []
 
 
-def test_a_stale_state_directory_is_taken_over_with_its_address_and_key(new_daemon: Make) -> None:
+def test_after_a_kill_the_next_daemon_keeps_address_and_keys(new_daemon: Make) -> None:
     daemon = new_daemon().start()
     before = daemon.state
     daemon.kill()
@@ -52,7 +52,7 @@ def test_a_port_that_is_taken_is_replaced_by_another(new_daemon: Make) -> None:
     assert daemon.s3.list_buckets()["Buckets"]
 
 
-def test_nothing_outlives_a_killed_daemon_and_jobs_come_back_as_sagemaker_would_have_it(
+def test_a_killed_daemon_leaves_no_process_and_its_jobs_are_recovered(
     new_daemon: Make, pipe: Pipe, order: Pipe
 ) -> None:
     daemon = new_daemon(LOCALMODE_RUNNER=RUNNERS[-1]).start()
@@ -83,7 +83,7 @@ def log(daemon: Daemon, job: str) -> list[str]:
     return [event["message"] for event in answer["events"]]
 
 
-def test_a_log_line_cut_off_by_a_kill_damages_no_other(new_daemon: Make) -> None:
+def test_a_half_written_log_line_does_not_damage_others(new_daemon: Make) -> None:
     daemon = new_daemon().start()
     daemon.sagemaker.create_training_job(**job_request("job", "echo", "whole"))
     daemon.finished("job")
@@ -97,11 +97,11 @@ def test_a_log_line_cut_off_by_a_kill_damages_no_other(new_daemon: Make) -> None
 
 
 def run_directory(daemon: Daemon) -> Path:
-    """Where a daemon over a directory whose name no shell takes keeps its hosts' directories."""
+    """Return the hosts' directory, which is elsewhere if the name of the state directory needs quoting in a shell."""
     return (daemon.home / "run").readlink()
 
 
-def test_what_a_killed_daemon_left_outside_of_its_directory_is_gone_with_the_next(
+def test_the_next_daemon_removes_the_run_directory_of_a_killed_one(
     new_daemon: Make, tmp_path: Path, pipe: Pipe
 ) -> None:
     daemon = new_daemon(tmp_path / "a b", TMPDIR=str(tmp_path)).start()
@@ -116,7 +116,7 @@ def test_what_a_killed_daemon_left_outside_of_its_directory_is_gone_with_the_nex
     assert list(tmp_path.glob("localmode-*")) == []
 
 
-def test_a_sigterm_stops_the_daemon_in_an_orderly_way(new_daemon: Make) -> None:
+def test_sigterm_stops_the_daemon(new_daemon: Make) -> None:
     daemon = new_daemon().start()
     descriptor = os.pidfd_open(daemon.pid)
     os.kill(daemon.pid, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""What the daemon acknowledged it keeps: killed at any moment, on a full disk, on one that is read-only or damaged."""
+"""Acknowledged changes survive kills at any moment, full and read-only disks, and damaged journals."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ from localmode.core.errors import LocalModeError
 from localmode.hosting.provisioning import Hosting
 from localmode.hosting.registry import Endpoints
 from localmode.training.scheduler import TrainingJobs
-from tests.support.durability import Siege
+from tests.support.durability import KillRounds
 from tests.support.local import BUCKET, RUNNERS, SOON, Daemon, Pipe, Rooms, job_request, spot_request
 
 Make = Callable[..., Daemon]
@@ -22,19 +22,19 @@ needs_mounts = pytest.mark.skipif("namespace" not in RUNNERS, reason="needs a mo
 
 
 @pytest.mark.slow
-def test_whatever_was_acknowledged_survives_any_kill(new_daemon: Make, tmp_path: Path) -> None:
-    siege = Siege(new_daemon(), seed=20261120, scratch=tmp_path)
-    siege.begin(with_endpoint=True)
+def test_acknowledged_changes_survive_kills_at_random_moments(new_daemon: Make, tmp_path: Path) -> None:
+    rounds = KillRounds(new_daemon(), seed=20261120, scratch=tmp_path)
+    rounds.begin(with_endpoint=True)
     for _ in range(3):
-        siege.round()
-    siege.end(with_endpoint=True)
+        rounds.round()
+    rounds.end(with_endpoint=True)
 
 
-# Disks that refuse
+# Full and read-only disks
 
 
 def inside(mount: str, home: Path, *arguments: str) -> list[str]:
-    """A command line of localmode's in a mount namespace in which `mount` has been done to the state directory."""
+    """Return a command line that runs `mount` on the state directory, and then localmode, in a mount namespace."""
     script = f'{mount} && exec "$@"'
     command = [sys.executable, "-m", "localmode", *arguments]
     return ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, str(home), *command]
@@ -56,7 +56,7 @@ def small_disk(tmp_path: Path) -> Iterator[Daemon]:
         daemon = Daemon(Path(f"/proc/{process.pid}/root{home}"))
         try:
             yield daemon
-            daemon.sagemaker.list_training_jobs()  # it lives
+            daemon.sagemaker.list_training_jobs()  # it still answers
         finally:
             process.terminate()
             process.wait(SOON)
@@ -77,9 +77,7 @@ def fill(daemon: Daemon, size: int) -> dict[str, bytes]:
 
 
 @needs_mounts
-def test_a_full_disk_is_one_clear_error_and_costs_nothing_that_was_there(
-    small_disk: Daemon, pipe: Pipe, order: Pipe
-) -> None:
+def test_a_full_disk_is_reported_and_loses_no_data(small_disk: Daemon, pipe: Pipe, order: Pipe) -> None:
     script = f"echo up > {pipe}; read line < {order}; echo done > /opt/ml/checkpoints/last"
     small_disk.sagemaker.create_training_job(**spot_request("running", "bash", "-c", script))
     pipe.line()
@@ -99,7 +97,7 @@ def test_a_full_disk_is_one_clear_error_and_costs_nothing_that_was_there(
 
 
 @needs_mounts
-def test_a_read_only_state_directory_is_one_clear_line_and_stays_as_it_is(new_daemon: Make) -> None:
+def test_a_read_only_state_directory_is_a_one_line_error_and_unchanged(new_daemon: Make) -> None:
     daemon = new_daemon().start()
     daemon.s3.put_object(Bucket=BUCKET, Key="kept", Body=b"1")
     daemon.stop()
@@ -113,14 +111,14 @@ def test_a_read_only_state_directory_is_one_clear_line_and_stays_as_it_is(new_da
     assert daemon.start().s3.get_object(Bucket=BUCKET, Key="kept")["Body"].read() == b"1"
 
 
-# Journals that are damaged
+# Damaged journals
 
 DAMAGED = [b"", b"{", b"[]", b"{}", b"3", b"null", b"\xff\xfe", bytes(100), b'{"CreationTime": 1}']
 
 
 @pytest.mark.parametrize("content", DAMAGED, ids=range(len(DAMAGED)))
 @pytest.mark.parametrize("kind", ["jobs", "models", "endpoints"])
-def test_a_damaged_journal_is_named_and_left_as_it_is(
+def test_a_damaged_journal_is_reported_and_unchanged(
     rooms_by_runner: Callable[[str], Rooms], tmp_path: Path, kind: str, content: bytes
 ) -> None:
     rooms = rooms_by_runner("rewrite")

@@ -1,4 +1,4 @@
-"""The state directory and its format: an older one is taken over, a newer one refused."""
+"""The state directory and its format: older ones are read, newer ones refused."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ Make = Callable[..., Daemon]
 
 
 def check_format_1(daemon: Daemon) -> None:
-    """Check that a daemon found everything that is in a directory of format 1."""
+    """Check that a daemon has read everything in a directory of format 1."""
     sagemaker, s3, logs = daemon.sagemaker, daemon.s3, daemon.client("logs")
     job = sagemaker.describe_training_job(TrainingJobName="done")
     assert (job["TrainingJobStatus"], len(job["SecondaryStatusTransitions"])) == ("Completed", 5)
@@ -40,7 +40,7 @@ def check_format_1(daemon: Daemon) -> None:
     assert daemon.finished("waiting")["TrainingJobStatus"] == "Completed"
 
 
-def test_a_directory_without_a_version_is_taken_over_with_all_that_is_in_it(new_daemon: Make) -> None:
+def test_a_directory_of_format_1_is_read_completely(new_daemon: Make) -> None:
     daemon = new_daemon()
     format_1.write_home(daemon.home)
     check_format_1(daemon.start())
@@ -48,7 +48,7 @@ def test_a_directory_without_a_version_is_taken_over_with_all_that_is_in_it(new_
 
 
 @pytest.mark.parametrize("command", ["start", "serve", "env"])
-def test_a_newer_directory_is_refused_by_name_and_stays_as_it_is(new_daemon: Make, command: str) -> None:
+def test_a_directory_of_a_newer_format_is_refused_and_unchanged(new_daemon: Make, command: str) -> None:
     daemon = new_daemon().start()
     daemon.stop()
     (daemon.home / "format").write_text(f"{FORMAT + 1}\n")
@@ -59,7 +59,7 @@ def test_a_newer_directory_is_refused_by_name_and_stays_as_it_is(new_daemon: Mak
     assert {path: path.stat().st_mtime_ns for path in daemon.home.rglob("*")} == before
 
 
-def test_a_damaged_version_is_one_clear_line(new_daemon: Make, tmp_path: Path) -> None:
+def test_a_damaged_format_version_is_a_one_line_error(new_daemon: Make, tmp_path: Path) -> None:
     daemon = new_daemon().start()
     daemon.stop()
     (daemon.home / "format").write_text("one\n")
@@ -68,11 +68,11 @@ def test_a_damaged_version_is_one_clear_line(new_daemon: Make, tmp_path: Path) -
     assert f"{daemon.home}/format is damaged" in result.stderr
 
 
-def test_the_state_directory_is_for_its_owner_alone(daemon: Daemon) -> None:
+def test_only_its_owner_can_read_the_state_directory(daemon: Daemon) -> None:
     assert daemon.home.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_port_and_key_that_make_no_sense_are_one_clear_line(new_daemon: Make) -> None:
+def test_an_invalid_port_or_key_is_a_one_line_error(new_daemon: Make) -> None:
     daemon = new_daemon()
     claim(daemon.home)
     for content in ("{", "[]", '{"port": "x"}', '{"port": 99999999}', '{"port": 1, "access_key": 3}'):
@@ -84,7 +84,7 @@ def test_a_port_and_key_that_make_no_sense_are_one_clear_line(new_daemon: Make) 
 
 
 @pytest.mark.parametrize("content", ["{", "{}", '{"request": 1}'])
-def test_a_damaged_job_journal_is_one_clear_line(new_daemon: Make, content: str) -> None:
+def test_a_damaged_job_is_a_one_line_error(new_daemon: Make, content: str) -> None:
     daemon = new_daemon()
     claim(daemon.home)
     (daemon.home / "jobs").mkdir()
@@ -95,7 +95,7 @@ def test_a_damaged_job_journal_is_one_clear_line(new_daemon: Make, content: str)
     assert f"{daemon.home}/jobs/mine.json is damaged" in result.stderr
 
 
-def test_a_directory_that_holds_something_else_is_neither_used_nor_deleted(new_daemon: Make, tmp_path: Path) -> None:
+def test_a_directory_with_other_files_is_neither_used_nor_deleted(new_daemon: Make, tmp_path: Path) -> None:
     daemon = new_daemon(tmp_path)
     (tmp_path / "thesis.txt").write_text("mine")
     mode = tmp_path.stat().st_mode
@@ -106,7 +106,7 @@ def test_a_directory_that_holds_something_else_is_neither_used_nor_deleted(new_d
     assert tmp_path.stat().st_mode == mode
 
 
-def test_a_home_that_cannot_be_made_is_one_clear_line(new_daemon: Make, tmp_path: Path) -> None:
+def test_a_home_that_cannot_be_created_is_a_one_line_error(new_daemon: Make, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     result = new_daemon(tmp_path / "file" / "home").cli("start")
     assert result.returncode == 1

@@ -1,4 +1,4 @@
-"""A daemon under siege: clients write, jobs train, an endpoint answers, and SIGKILL comes when nobody expects it."""
+"""Kill a daemon at random moments while clients write, jobs train and an endpoint answers."""
 
 import hashlib
 import io
@@ -29,8 +29,8 @@ from tests.support.local import (
 STEPS = 150
 GONE = None
 
-# A chain of hashes stands for the weights: each step follows from the one before, so that a step that is lost, done
-# twice or begun from a damaged checkpoint ends in another hash.
+# A chain of hashes replaces the weights: each step depends on the one before. A step that is lost, repeated or started
+# from a damaged checkpoint therefore gives another hash.
 TRAIN = f"""
 import hashlib, json, time
 from pathlib import Path
@@ -71,21 +71,21 @@ def expected_hash() -> str:
 
 
 class Writer(threading.Thread):
-    """A client of S3 that knows what was acknowledged, and what a request under way may have left."""
+    """A client of S3 that records acknowledged changes, and the change of a request without an answer."""
 
-    def __init__(self, siege: "Siege", number: int) -> None:
+    def __init__(self, rounds: "KillRounds", number: int) -> None:
         super().__init__(daemon=True)
-        self.siege, self.number = siege, number
-        self.random = random.Random(f"{siege.seed} {number} {siege.kills}")
+        self.rounds, self.number = rounds, number
+        self.random = random.Random(f"{rounds.seed} {number} {rounds.kills}")
         self.unexpected: Exception | None = None
 
     def run(self) -> None:
-        s3 = self.siege.client("s3")
+        s3 = self.rounds.client("s3")
         try:
-            while not self.siege.killed.is_set():
+            while not self.rounds.killed.is_set():
                 self.write(s3)
         except (BotoCoreError, ClientError) as error:
-            if not self.siege.killed.is_set():  # the daemon lives, so it should have answered
+            if not self.rounds.killed.is_set():  # the daemon runs, so it should have answered
                 self.unexpected = error
 
     def write(self, s3: Any) -> None:
@@ -93,16 +93,16 @@ class Writer(threading.Thread):
         key = f"objects/{self.number}/{choose.randrange(30)}"
         content: bytes | None = choose.randbytes(choose.choice([0, 100, 10_000, 300_000]))
         action = choose.choice(["put", "put", "put", "delete", "copy", "multipart"])
-        source = choose.choice([*sorted(set(self.siege.held(self.number)) - {key}), ""])
+        source = choose.choice([*sorted(set(self.rounds.held(self.number)) - {key}), ""])
         if action == "copy" and not source:
             action = "put"
         if action == "delete":
             content = GONE
         elif action == "copy":
-            content = self.siege.acknowledged[source]
+            content = self.rounds.acknowledged[source]
         elif action == "multipart":
             content = choose.randbytes(5 << 20) + b"end"
-        self.siege.under_way(key, content)
+        self.rounds.under_way(key, content)
         if action == "delete":
             s3.delete_object(Bucket=BUCKET, Key=key)
         elif action == "copy":
@@ -111,7 +111,7 @@ class Writer(threading.Thread):
             self.write_in_parts(s3, key, content or b"")
         else:
             s3.put_object(Bucket=BUCKET, Key=key, Body=content)
-        self.siege.acknowledge(key, content)
+        self.rounds.acknowledge(key, content)
 
     def write_in_parts(self, s3: Any, key: str, content: bytes) -> None:
         upload = {"Bucket": BUCKET, "Key": key}
@@ -122,8 +122,8 @@ class Writer(threading.Thread):
         s3.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts})
 
 
-class Siege:
-    """A daemon, what it has acknowledged, and the rounds in which it is killed."""
+class KillRounds:
+    """A daemon that is killed in each round, and the changes that it has acknowledged."""
 
     def __init__(self, daemon: Daemon, seed: int, scratch: Path) -> None:
         self.daemon, self.seed, self.scratch = daemon, seed, scratch
@@ -131,16 +131,16 @@ class Siege:
         self.kills = 0
         self.killed = threading.Event()
         self.acknowledged: dict[str, bytes] = {}
-        self.possible: dict[str, bytes | None] = {}  # what a request without an answer would have led to
+        self.possible: dict[str, bytes | None] = {}  # content after a request without an answer, if it was carried out
         self.count = 0
         self.changed = threading.Condition()
         self.jobs: dict[str, str] = {}  # name -> kind
         self.finished: dict[str, dict[str, Any]] = {}
 
-    # What clients tell.
+    # Changes by clients
 
     def client(self, service: str) -> Any:
-        """A client for one thread, that tries once."""
+        """Return a client for one thread; it does not retry."""
         state = self.daemon.state
         return boto3.session.Session().client(
             service,
@@ -169,7 +169,7 @@ class Siege:
             self.count += 1
             self.changed.notify_all()
 
-    # The rounds.
+    # Rounds
 
     def begin(self, with_endpoint: bool) -> None:
         self.daemon.start()
@@ -182,7 +182,7 @@ class Siege:
         self.submit("spot-2", "spot", hosts=2 if status["runner"] == "namespace" else 1)
 
     def round(self) -> None:
-        """Let clients write and jobs train, kill the daemon in the middle of it, and look at what is left."""
+        """Kill the daemon while clients write and jobs train, start it again, and check its state."""
         self.submit(f"lost-{self.kills}", "lost")
         self.submit(f"quick-{self.kills}", "quick")
         self.killed.clear()
@@ -204,7 +204,7 @@ class Siege:
         self.check_jobs()
 
     def end(self, with_endpoint: bool) -> None:
-        """Let everything come to its end, and look at it once more."""
+        """Wait until the jobs have ended, and check the state again."""
         for name, kind in self.jobs.items():
             if kind == "spot":
                 job = self.daemon.finished(name)
@@ -216,15 +216,15 @@ class Siege:
         if with_endpoint:
             self.check_endpoint()
 
-    # What must hold.
+    # Checks
 
     def check_objects(self) -> None:
-        """Every acknowledged object is there byte for byte, and nothing that nobody wrote."""
+        """Check that every acknowledged object has its bytes, and that there are no other objects."""
         s3 = self.client("s3")
         pages = s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix="objects/")
         listed = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
         found = {key: s3.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in listed}
-        for key, content in self.possible.items():  # it has happened or not; from now on it is known
+        for key, content in self.possible.items():  # carried out or not; now it is known which
             assert found.get(key, GONE) in (content, self.acknowledged.get(key, GONE)), f"{key} is neither"
             if key in found:
                 self.acknowledged[key] = found[key]
@@ -235,7 +235,7 @@ class Siege:
         assert [key for key in found if found[key] != self.acknowledged[key]] == []
 
     def check_jobs(self) -> None:
-        """Every job that was accepted is in a state that its life explains; one that was over has not changed."""
+        """Check that every accepted job has a possible status, and that no finished job has changed."""
         for name, kind in self.jobs.items():
             job = self.daemon.sagemaker.describe_training_job(TrainingJobName=name)
             del job["ResponseMetadata"]
@@ -263,7 +263,7 @@ class Siege:
         )
         assert json.loads(answer["Body"].read()) == {"predictions": [[3.0, 5.0]]}
 
-    # What they are.
+    # Jobs and the endpoint
 
     def submit(self, name: str, kind: str, hosts: int = 1) -> None:
         request = spot_request if kind == "spot" else job_request

@@ -1,4 +1,4 @@
-"""How hypothesis makes its examples: always the same ones, without a limit to the time of one."""
+"""Settings of hypothesis: the same examples in every run, without a time limit for each."""
 
 from hypothesis import HealthCheck, settings
 

@@ -1,4 +1,4 @@
-"""A state directory as the first localmodes wrote it, before there was a version of the format."""
+"""Write a state directory in format 1, which has no version file."""
 
 import json
 import os
@@ -17,7 +17,7 @@ ARCHIVE = f"s3://{BUCKET}/data/none.tar.gz"
 
 
 def write_home(home: Path) -> None:
-    """Write a state directory with a finished and a waiting job, a model, an endpoint that failed, objects, logs."""
+    """Write a state directory with a finished and a waiting job, a model, a failed endpoint, objects and logs."""
     home.mkdir(mode=0o700)
     (home / "daemon.lock").touch()
     (home / "no-spot-capacity").touch()
@@ -35,7 +35,7 @@ def write(path: Path, content: str) -> None:
 
 
 def write_objects(root: Path) -> None:
-    """Write two buckets and an object with metadata; its record names the file's modification time."""
+    """Write two buckets and an object with metadata; its sidecar has the modification time of its file."""
     for bucket, described in ((BUCKET, {}), ("another-bucket", {"region": "us-east-1"})):
         (root / bucket).mkdir(parents=True)
         write(root / ".buckets" / f"{bucket}.json", json.dumps({"created": CREATED, "documents": described}))

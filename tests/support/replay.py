@@ -1,9 +1,9 @@
-"""A pytest plugin: nbval compares the stored outputs with those of a run of the course that is over.
+"""A pytest plugin: nbval compares the stored outputs with the outputs of a finished run of the course.
 
     python -m pytest -p replay --replay build notebooks
 
-nbval itself would run each notebook a second time, only to compare. Here its kernel is a run's executed copy, which
-answers a cell with what that cell gave there; what is compared, and how, is nbval's own doing.
+nbval itself would run each notebook a second time. Here its kernel returns the outputs of the executed copy; nbval
+compares them as usual.
 """
 
 from pathlib import Path
@@ -29,7 +29,7 @@ class Replayed(IPyNbFile):
 
 
 class ExecutedCopy:
-    """Answers as nbval's RunningKernel does, cell by cell."""
+    """Has the interface of nbval's RunningKernel, and returns the outputs of an executed copy cell by cell."""
 
     def __init__(self, path: Path) -> None:
         self._cells = [
@@ -50,7 +50,7 @@ class ExecutedCopy:
 
     def execute_cell_input(self, source: str, allow_stdin: bool) -> str:
         cell = self._cells.pop(0)
-        assert cell.source == source, "the run is one of another notebook"
+        assert cell.source == source, "the run is of another notebook"
         self._messages = [_message(output.output_type, output) for output in cell.outputs]
         self._messages.append(_message("status", {"execution_state": "idle"}))
         return "the only one"

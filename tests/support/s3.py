@@ -58,7 +58,7 @@ def keys(client: Client, prefix: str = "", bucket: str = BUCKET, **options: Any)
 
 
 def code_of(call: Callable[[], Any]) -> str:
-    """Return the code of the error that a call ends with."""
+    """Return the code of the error that a call raises."""
     with pytest.raises(ClientError) as caught:
         call()
     return str(caught.value.response["Error"]["Code"])
@@ -86,5 +86,5 @@ def raw_put(daemon: Daemon, key: str, body: bytes, **headers: str) -> tuple[int,
 
 
 def stored(root: Path, bucket: str = "abc") -> dict[str, bytes]:
-    """Read a store from disk, as after a restart."""
+    """Read a store from disk as a restarted daemon does; return the bytes by key."""
     return {entry.key: entry.path.read_bytes() for entry in ObjectStore(root).objects(bucket)}

@@ -20,7 +20,7 @@ TYPES: dict[str, type | tuple[type, ...]] = {
 
 
 def faults(shape: Shape, value: Any, path: str = "answer") -> Iterator[str]:
-    """Yield what in a raw JSON response does not fit its shape."""
+    """Yield the parts of a raw JSON response that do not fit its shape."""
     if isinstance(shape, StructureShape):
         if not isinstance(value, dict):
             yield f"{path} is not a structure"

@@ -1,4 +1,4 @@
-"""Roles, which CreateTrainingJob and CreateModel check."""
+"""The check of roles by CreateTrainingJob and CreateModel."""
 
 import json
 

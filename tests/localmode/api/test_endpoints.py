@@ -1,4 +1,4 @@
-"""The operations on endpoints; where two of them meet, with stand-ins for the servers."""
+"""The operations on endpoints, also two at once; most tests replace the model servers."""
 
 import random
 import threading
@@ -45,7 +45,7 @@ def servers() -> StandInServers:
 
 @pytest.fixture
 def sagemaker(rooms_by_runner: Callable[[str], Rooms], tmp_path: Path, servers: StandInServers, name: str) -> SageMaker:
-    """The operations, with one endpoint of two variants, `a` and `b`."""
+    """The operations, and an endpoint with the variants `a` and `b`."""
     rooms, settings = rooms_by_runner("rewrite"), Settings(tmp_path)
     (tmp_path / "model").write_bytes(SMALLEST)
     rooms.storage.put_file(BUCKET, f"{name}/model", tmp_path / "model")
@@ -69,7 +69,7 @@ def weigh(name: str, **weights: float) -> tuple[str, dict[str, Any]]:
 
 
 def after_the_first_look(sagemaker: SageMaker, monkeypatch: pytest.MonkeyPatch, do: Callable[[], None]) -> None:
-    """Do something in another thread between the moments at which an operation finds an endpoint and uses it."""
+    """Call `do` in another thread after an operation has found an endpoint and before it uses the endpoint."""
     get = sagemaker.endpoints.get
 
     def look(name: str) -> Endpoint:
@@ -83,7 +83,7 @@ def after_the_first_look(sagemaker: SageMaker, monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(sagemaker.endpoints, "get", look)
 
 
-def test_of_two_that_change_weights_at_once_neither_is_lost(
+def test_simultaneous_changes_of_weights_are_all_kept(
     sagemaker: SageMaker, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def weigh_b() -> None:
@@ -97,7 +97,7 @@ def test_of_two_that_change_weights_at_once_neither_is_lost(
 
 
 @pytest.mark.parametrize("operation", ["DeleteEndpoint", "UpdateEndpoint", "UpdateEndpointWeightsAndCapacities"])
-def test_an_endpoint_deleted_by_another_at_once_is_no_internal_error(
+def test_deleting_an_endpoint_during_an_operation_is_not_an_internal_error(
     sagemaker: SageMaker, name: str, monkeypatch: pytest.MonkeyPatch, operation: str
 ) -> None:
     def delete() -> None:
@@ -128,7 +128,7 @@ def test_a_retained_property_is_kept_and_an_excluded_one_is_not(sagemaker: SageM
 def test_an_endpoint_is_described_while_variants_of_other_names_take_over(
     sagemaker: SageMaker, servers: StandInServers, name: str
 ) -> None:
-    """The old ones still have a request when the new ones serve."""
+    """An old variant still has a request while the new one serves."""
     endpoint = sagemaker.endpoints.get(name)
     reservation = endpoint.reserve("a")
     endpoint.update("y", lambda _: [variant(name, VariantName="new")])

@@ -10,7 +10,7 @@ from tests.support.local import Daemon, job_request
 
 @pytest.fixture(scope="module")
 def three(daemon: Daemon) -> list[str]:
-    """Names of three finished jobs, the second of which failed."""
+    """Names of three finished jobs; the second one failed."""
     names = ["three-b", "three-a", "three-C"]
     for name, command in zip(names, ("true", "false", "true"), strict=True):
         daemon.sagemaker.create_training_job(**job_request(name, command))
@@ -50,7 +50,7 @@ def test_jobs_are_filtered_and_sorted(
     assert listed(daemon, **request_) == [three[number] for number in order]
 
 
-def test_a_paginator_gives_every_job_once(daemon: Daemon, three: list[str]) -> None:
+def test_a_paginator_returns_every_job_once(daemon: Daemon, three: list[str]) -> None:
     pages = daemon.sagemaker.get_paginator("list_training_jobs").paginate(
         NameContains="THREE", PaginationConfig={"PageSize": 1}
     )

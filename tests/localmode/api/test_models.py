@@ -1,4 +1,4 @@
-"""What CreateModel and CreateEndpointConfig refuse."""
+"""Requests that CreateModel and CreateEndpointConfig refuse."""
 
 from typing import Any
 
@@ -71,7 +71,7 @@ def test_unsupported_members_of_models_are_refused_by_name(
     assert message == f"localmode does not support {feature}. AWS would accept it."
 
 
-def test_variants_need_names_of_their_own_and_instances(daemon: Daemon, name: str) -> None:
+def test_variants_need_different_names_and_instances(daemon: Daemon, name: str) -> None:
     daemon.sagemaker.create_model(**model_request(name))
     (variant,) = config_request(name, name)["ProductionVariants"]
     create = daemon.sagemaker.create_endpoint_config

@@ -1,4 +1,4 @@
-"""All operations: what they answer fits the model of botocore, and no input is an internal error."""
+"""All operations: responses fit botocore's model, and no input causes an internal error."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ SHELL = ("/bin/bash", "-c")
         ({"TrainingJobArn": "a", "More": 1}, "answer.More is unknown"),
     ],
 )
-def test_the_checker_finds_faults(answer: dict[str, Any], fault: str) -> None:
+def test_the_check_of_responses_finds_faults(answer: dict[str, Any], fault: str) -> None:
     assert list(faults(MODEL.operation_model("CreateTrainingJob").output_shape, answer)) == [fault]
 
 
@@ -29,7 +29,7 @@ def call(daemon: Daemon) -> Checked:
     return Checked(daemon)
 
 
-def test_every_operation_answers_as_its_model_says(call: Checked, name: str) -> None:
+def test_every_response_fits_the_model(call: Checked, name: str) -> None:
     call.daemon.s3.put_object(Bucket=BUCKET, Key=f"{name}/data", Body=b"1")
     definitions = [{"Name": "loss", "Regex": "loss=(.*)"}]
     request = spot_request(

@@ -27,7 +27,7 @@ def test_an_unknown_resource_is_a_validation_exception(daemon: Daemon, kind: str
     )
 
 
-def test_names_in_use_are_refused(daemon: Daemon, name: str) -> None:
+def test_a_name_in_use_is_refused(daemon: Daemon, name: str) -> None:
     sagemaker = daemon.sagemaker
     sagemaker.create_model(**model_request(name))
     sagemaker.create_endpoint_config(**config_request(name, name))
@@ -38,7 +38,7 @@ def test_names_in_use_are_refused(daemon: Daemon, name: str) -> None:
     assert refusal(sagemaker.create_endpoint_config, **config_request(name, name))[0] == "ValidationException"
 
 
-def test_of_clients_that_create_the_same_model_at_once_one_succeeds(daemon: Daemon, name: str) -> None:
+def test_one_of_simultaneous_creations_of_a_model_succeeds(daemon: Daemon, name: str) -> None:
     with ThreadPoolExecutor(8) as pool:
         calls = [pool.submit(daemon.call, "CreateModel", model_request(name)) for _ in range(8)]
     assert sorted(call.result()[0] for call in calls) == [200] + [400] * 7
@@ -52,7 +52,7 @@ CHANGES: dict[str, Callable[[Resources], object]] = {
 
 
 @pytest.mark.parametrize("change", sorted(CHANGES))
-def test_a_change_waits_for_the_disk_of_no_other_resource(tmp_path: Path, change: str) -> None:
+def test_a_change_does_not_wait_until_another_resource_is_on_disk(tmp_path: Path, change: str) -> None:
     journal = SlowJournal(tmp_path, "")
     models = Resources(journal, Settings(tmp_path), "model", "model", "Model")
     models.add("kept", {"ModelName": "kept"})
@@ -69,7 +69,7 @@ def test_a_change_waits_for_the_disk_of_no_other_resource(tmp_path: Path, change
         slow.result(SOON)
 
 
-def test_of_two_resources_of_one_name_the_second_waits_and_is_refused(tmp_path: Path) -> None:
+def test_the_second_of_two_resources_with_one_name_waits_and_is_refused(tmp_path: Path) -> None:
     journal = SlowJournal(tmp_path, "one")
     models = Resources(journal, Settings(tmp_path), "model", "model", "Model")
     with ThreadPoolExecutor(2) as pool:

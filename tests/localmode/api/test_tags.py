@@ -88,6 +88,6 @@ def test_invalid_tags_are_refused(daemon: Daemon, tagged: dict[str, str], keys: 
         (ARN + "domain/d-1", 'not of "domain": arn'),
     ],
 )
-def test_the_tags_of_an_unknown_arn_are_refused(daemon: Daemon, tagged: dict[str, str], arn: str, message: str) -> None:
+def test_tags_of_an_unknown_arn_are_refused(daemon: Daemon, tagged: dict[str, str], arn: str, message: str) -> None:
     code, text = refusal(daemon.sagemaker.list_tags, ResourceArn=arn)
     assert (code, message in text) == ("ValidationException", True)

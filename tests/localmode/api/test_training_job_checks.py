@@ -1,4 +1,4 @@
-"""What CreateTrainingJob refuses although the model of botocore allows it."""
+"""Requests that CreateTrainingJob refuses although botocore's model allows them."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -67,7 +67,7 @@ def test_members_accepted_without_effect_are_described(daemon: Daemon, name: str
     assert {member: job.get(member) for member in members} == members
 
 
-def test_of_clients_that_create_the_same_job_at_once_one_succeeds(daemon: Daemon, name: str) -> None:
+def test_one_of_simultaneous_creations_of_a_job_succeeds(daemon: Daemon, name: str) -> None:
     with ThreadPoolExecutor(8) as pool:
         calls = [pool.submit(daemon.call, "CreateTrainingJob", job_request(name)) for _ in range(8)]
     answers = [call.result() for call in calls]

@@ -43,7 +43,7 @@ def test_character_classes_of_java_match_the_same_characters(value: str, allowed
             validate("CreateTrainingJob", {**job_request("x"), "Tags": [tag]})
 
 
-def test_members_that_the_model_does_not_have_are_ignored(daemon: Daemon, name: str) -> None:
+def test_unknown_members_are_ignored(daemon: Daemon, name: str) -> None:
     deep: Any = 1
     for _ in range(500):
         deep = [deep]
@@ -90,7 +90,7 @@ def test_all_violations_of_a_request_are_listed_at_once() -> None:
         ("Tags", [{"Key": "a", "Value": "\udfff"}], "Member must be text that UTF-8 can encode"),
     ],
 )
-def test_a_value_that_the_model_forbids_is_named(member: str, value: object, fault: str) -> None:
+def test_the_error_for_an_invalid_value_names_member_and_constraint(member: str, value: object, fault: str) -> None:
     with pytest.raises(ApiError) as caught:
         validate("CreateTrainingJob", {**job_request("x"), member: value})
     assert fault in caught.value.message

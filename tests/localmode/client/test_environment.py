@@ -1,4 +1,4 @@
-"""The variables by which AWS clients, and localmode itself, find a daemon."""
+"""The environment variables that direct AWS clients, and localmode itself, to a daemon."""
 
 import json
 import subprocess
@@ -20,7 +20,7 @@ Make = Callable[..., Daemon]
 
 @pytest.fixture
 def own_environment(daemon: Daemon, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """Undo what a test does to the environment; LOCALMODE_HOME is another directory."""
+    """Restore the environment after the test; LOCALMODE_HOME is another directory."""
     for variable in (*environment.environment(daemon.home), *environment.misleading()):
         monkeypatch.setenv(variable, "")
     monkeypatch.setenv("LOCALMODE_HOME", str(tmp_path / "default"))
@@ -29,14 +29,14 @@ def own_environment(daemon: Daemon, monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 
 @pytest.mark.usefixtures("own_environment")
-def test_start_points_this_process_at_the_daemon(daemon: Daemon) -> None:
+def test_start_directs_the_clients_of_this_process_to_the_daemon(daemon: Daemon) -> None:
     localmode.start(daemon.home)
     assert boto3.client("sts").get_caller_identity()["Arn"].endswith(":assumed-role/LocalModeExecutionRole/localmode")
     assert localmode.status(daemon.home)["pid"] == daemon.pid
 
 
 @pytest.mark.usefixtures("own_environment")
-def test_after_start_all_functions_mean_its_state_directory(daemon: Daemon) -> None:
+def test_after_start_all_functions_use_its_state_directory(daemon: Daemon) -> None:
     assert not localmode.is_running()
     localmode.start(daemon.home)
     assert (localmode.is_running(), localmode.status()["home"]) == (True, str(daemon.home))
@@ -50,7 +50,7 @@ def test_after_start_all_functions_mean_its_state_directory(daemon: Daemon) -> N
 
 
 @pytest.mark.usefixtures("own_environment")
-def test_a_relative_state_directory_stays_the_same_elsewhere(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_state_directory_stays_the_same_after_chdir(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(daemon.home.parent)
     localmode.start(daemon.home.name)
     monkeypatch.chdir("/")
@@ -58,7 +58,9 @@ def test_a_relative_state_directory_stays_the_same_elsewhere(daemon: Daemon, mon
 
 
 @pytest.mark.usefixtures("own_environment")
-def test_after_stop_the_functions_still_mean_the_stopped_daemon(new_daemon: Make, tmp_path: Path) -> None:
+def test_after_stop_the_functions_still_use_the_directory_of_the_stopped_daemon(
+    new_daemon: Make, tmp_path: Path
+) -> None:
     home = new_daemon().start().home
     localmode.start(home)
     localmode.stop()
@@ -94,7 +96,7 @@ def in_shell(daemon: Daemon, command: str, *arguments: str, **variables: str) ->
     return subprocess.run(line, env={**daemon.environment, **variables}, capture_output=True, text=True, timeout=SOON)
 
 
-def test_what_env_prints_is_all_that_a_fresh_process_needs(daemon: Daemon) -> None:
+def test_a_new_process_needs_only_the_variables_that_env_prints(daemon: Daemon) -> None:
     misleading = {
         "AWS_PROFILE": "production",
         "AWS_DEFAULT_PROFILE": "production",
@@ -109,7 +111,7 @@ def test_what_env_prints_is_all_that_a_fresh_process_needs(daemon: Daemon) -> No
     assert result.stdout == f"123456789012 {BUCKET}\n", result.stderr
 
 
-def test_commands_in_the_same_shell_mean_the_same_state_directory(daemon: Daemon, tmp_path: Path) -> None:
+def test_commands_in_the_same_shell_use_the_same_state_directory(daemon: Daemon, tmp_path: Path) -> None:
     result = in_shell(daemon, f"exec {sys.executable} -m localmode status", LOCALMODE_HOME=str(tmp_path))
     assert json.loads(result.stdout)["home"] == str(daemon.home), result.stderr
 

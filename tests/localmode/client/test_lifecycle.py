@@ -23,7 +23,7 @@ Make = Callable[..., Daemon]
 
 
 def started(*daemons: Daemon) -> list[subprocess.CompletedProcess[str]]:
-    """Start daemons at the same instant."""
+    """Start daemons at the same time."""
     command = [sys.executable, "-m", "localmode", "start"]
     processes = [
         subprocess.Popen(command, env=d.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -36,7 +36,7 @@ def started(*daemons: Daemon) -> list[subprocess.CompletedProcess[str]]:
     return results
 
 
-def test_starting_twice_joins(new_daemon: Make) -> None:
+def test_a_second_start_joins_the_running_daemon(new_daemon: Make) -> None:
     daemon = new_daemon().start()
     pid = daemon.pid
     again = daemon.cli("start")
@@ -44,7 +44,7 @@ def test_starting_twice_joins(new_daemon: Make) -> None:
     assert daemon.pid == pid
 
 
-def test_starters_at_the_same_instant_give_one_daemon(new_daemon: Make) -> None:
+def test_simultaneous_starts_give_one_daemon(new_daemon: Make) -> None:
     daemon = new_daemon()
     results = started(daemon, daemon, daemon)
     words = sorted(result.stdout.partition(" at ")[0] for result in results)
@@ -53,7 +53,7 @@ def test_starters_at_the_same_instant_give_one_daemon(new_daemon: Make) -> None:
     assert len(processes_naming(f"serve\0--home\0{daemon.home}")) == 1
 
 
-def test_looking_for_a_daemon_while_one_starts_does_not_keep_it_from_starting(new_daemon: Make) -> None:
+def test_a_daemon_starts_while_another_thread_asks_whether_it_runs(new_daemon: Make) -> None:
     daemon = new_daemon()
     claim(daemon.home)
     done = threading.Event()
@@ -83,8 +83,8 @@ def test_a_start_while_another_process_stops_the_daemon_gives_a_new_one(new_daem
     assert daemon.sagemaker.list_training_jobs()["TrainingJobSummaries"] == []
 
 
-def test_a_daemon_whose_starter_is_killed_is_there_for_those_who_waited_for_it(new_daemon: Make) -> None:
-    """The daemon has its lock, but reads a journal that the test writes last."""
+def test_killing_the_process_that_starts_a_daemon_does_not_stop_the_daemon(new_daemon: Make) -> None:
+    """The daemon has its lock, and waits for a journal that the test writes later."""
     daemon = new_daemon()
     claim(daemon.home)
     journal = daemon.home / "models" / "slow.json"
@@ -113,7 +113,7 @@ def test_a_daemon_whose_starter_is_killed_is_there_for_those_who_waited_for_it(n
     assert (daemon.home / "sagemaker-config.yaml").exists()
 
 
-def test_a_start_while_another_process_deletes_the_state_comes_after_it(
+def test_a_start_waits_until_another_process_has_deleted_the_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = tmp_path / "home"
@@ -139,13 +139,13 @@ def test_a_start_while_another_process_deletes_the_state_comes_after_it(
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
 
 
-def test_stopping_what_does_not_run_says_so(new_daemon: Make) -> None:
+def test_stop_reports_that_no_daemon_runs(new_daemon: Make) -> None:
     daemon = new_daemon()
     assert daemon.cli("stop").stdout == f"no daemon runs over {daemon.home}\n"
     assert not daemon.home.exists()
 
 
-def test_resetting_deletes_everything_and_a_new_start_knows_nothing(new_daemon: Make) -> None:
+def test_reset_deletes_everything(new_daemon: Make) -> None:
     daemon = new_daemon().start()
     daemon.s3.put_object(Bucket=BUCKET, Key="a", Body=b"1")
     assert daemon.cli("reset").stdout == f"stopped; {daemon.home} is deleted\n"
@@ -153,5 +153,5 @@ def test_resetting_deletes_everything_and_a_new_start_knows_nothing(new_daemon: 
     assert "Contents" not in daemon.start().s3.list_objects_v2(Bucket=BUCKET)
 
 
-def test_resetting_what_is_not_there_is_no_error(new_daemon: Make) -> None:
+def test_reset_of_a_missing_directory_succeeds(new_daemon: Make) -> None:
     assert new_daemon().cli("reset").returncode == 0

@@ -61,13 +61,13 @@ def test_a_directory_without_permissions_can_be_written_to(tmp_path: Path) -> No
     ],
     ids=lambda info: info.name,
 )
-def test_links_devices_and_ways_out_are_refused(tmp_path: Path, refused: tarfile.TarInfo) -> None:
+def test_links_devices_and_paths_outside_the_directory_are_refused(tmp_path: Path, refused: tarfile.TarInfo) -> None:
     with pytest.raises(ArchiveError, match="has a member"):
         unpack(archive(tmp_path / "a.tar.gz", refused), tmp_path / "out")
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", b"\x1f\x8b\x08\x00"])
-def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_an_archive_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.tar.gz"
     path.write_bytes(content)
     with pytest.raises(ArchiveError, match="cannot be unpacked"):

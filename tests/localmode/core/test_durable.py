@@ -21,7 +21,7 @@ def test_a_replacement_that_fails_leaves_the_old_file_and_no_other(tmp_path: Pat
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
 
-def test_readers_of_a_file_that_is_replaced_see_the_old_or_the_new_whole(tmp_path: Path) -> None:
+def test_readers_see_all_of_the_old_or_all_of_the_new_file(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j", tmp_path)
     journal.save("job", {"text": "0" * 50_000})
     done = threading.Event()
@@ -40,7 +40,7 @@ def test_readers_of_a_file_that_is_replaced_see_the_old_or_the_new_whole(tmp_pat
     assert all(text == text[0] * 50_000 for text in seen)
 
 
-def test_a_journal_gives_back_what_was_saved_and_not_deleted(tmp_path: Path) -> None:
+def test_a_journal_loads_what_was_saved_and_not_deleted(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j", tmp_path)
     for name in ("a", "b"):
         journal.save(name, {"name": name})
@@ -49,7 +49,7 @@ def test_a_journal_gives_back_what_was_saved_and_not_deleted(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", "\xff", "null"])
-def test_a_damaged_journal_is_named(tmp_path: Path, content: str) -> None:
+def test_the_error_for_a_damaged_journal_names_the_file(tmp_path: Path, content: str) -> None:
     journal = Journal(tmp_path / "j", tmp_path)
     (tmp_path / "j" / "job.json").write_text(content, encoding="latin-1")
     with pytest.raises(LocalModeError, match=r"job\.json is damaged"):

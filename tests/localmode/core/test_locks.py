@@ -29,7 +29,7 @@ def test_only_holders_of_the_same_key_wait_for_each_other(key: tuple[str, ...], 
     assert len(locks) == 0
 
 
-def test_threads_hold_the_lock_of_one_key_one_after_the_other() -> None:
+def test_only_one_thread_holds_the_lock_of_a_key() -> None:
     locks, inside, most = KeyedLocks(), threading.Semaphore(1), []
 
     def take(_: int) -> None:
@@ -42,7 +42,7 @@ def test_threads_hold_the_lock_of_one_key_one_after_the_other() -> None:
     assert most == [True] * 100
 
 
-def test_a_lock_that_nobody_uses_is_dropped() -> None:
+def test_unused_locks_are_dropped() -> None:
     locks = KeyedLocks()
     with locks.hold("a"), locks.hold("b"):
         assert len(locks) == 2

@@ -15,13 +15,13 @@ Make = Callable[..., Daemon]
     ("setting", "value"),
     [("LOCALMODE_RUNNER", "podman"), ("LOCALMODE_GRACE_SECONDS", "-1"), ("LOCALMODE_SPOT_DISCOUNT", "nan")],
 )
-def test_a_setting_that_makes_no_sense_is_one_clear_line(new_daemon: Make, setting: str, value: str) -> None:
+def test_an_invalid_setting_is_a_one_line_error(new_daemon: Make, setting: str, value: str) -> None:
     result = new_daemon(**{setting: value}).cli("start")
     assert (result.returncode, result.stderr.count("\n")) == (1, 1)
     assert result.stderr.startswith(f"localmode: {setting} is '{value}'")
 
 
-def test_the_home_is_found_from_below_a_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_home_is_in_the_root_of_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LOCALMODE_HOME", raising=False)
     (tmp_path / "project" / ".git").mkdir(parents=True)
     (tmp_path / "project" / "notebooks").mkdir()

@@ -7,7 +7,7 @@ import pytest
 from localmode.core.threads import start_thread
 
 
-def test_a_crash_is_logged_with_its_consequence_and_handed_on(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_crash_is_logged_with_its_consequence_and_passed_to_the_handler(caplog: pytest.LogCaptureFixture) -> None:
     handled: list[Exception] = []
 
     def crash() -> None:

@@ -115,7 +115,7 @@ def test_a_wrong_key_is_refused(daemon: Daemon, service: str) -> None:
     ],
 )
 @pytest.mark.parametrize("path", ["/", f"/{BUCKET}/x", "/_localmode/status", "/endpoints/x/invocations", "/?x=%ff"])
-def test_without_the_key_nobody_comes_in(daemon: Daemon, headers: dict[str, str], path: str) -> None:
+def test_a_request_without_a_valid_key_is_refused(daemon: Daemon, headers: dict[str, str], path: str) -> None:
     given = {name: value.replace("{access_key}", daemon.state["access_key"]) for name, value in headers.items()}
     assert daemon.request("POST", path, b"{}", given)[0] == 403
 
@@ -132,19 +132,19 @@ def test_a_request_without_a_host_is_refused(daemon: Daemon) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", f"/{BUCKET}/x", "/_localmode/status"])
-def test_a_preflight_of_another_origin_gets_nothing_usable(daemon: Daemon, path: str) -> None:
+def test_a_preflight_request_of_another_origin_gets_no_cors_headers(daemon: Daemon, path: str) -> None:
     status, headers, _ = daemon.request("OPTIONS", path, headers=ORIGIN)
     assert status == 403
     assert not [name for name in headers if name.lower().startswith("access-control-")]
 
 
 @pytest.mark.parametrize("service", ["sagemaker", "s3", "iam", "sts", "logs"])
-def test_no_answer_allows_another_origin_to_read_it(daemon: Daemon, service: str) -> None:
+def test_no_response_has_cors_headers(daemon: Daemon, service: str) -> None:
     _, headers, _ = daemon.send(service, "GET", "/", b"", **ORIGIN)
     assert not [name for name in headers if name.lower().startswith("access-control-")]
 
 
-def test_no_answer_of_moto_does_either(daemon: Daemon) -> None:
+def test_no_response_of_moto_has_cors_headers(daemon: Daemon) -> None:
     answers = [daemon.client("iam").list_roles(), daemon.client("logs").describe_log_groups()]
     answers.append(daemon.client("sts").get_session_token())
     for answer in answers:
@@ -152,13 +152,13 @@ def test_no_answer_of_moto_does_either(daemon: Daemon) -> None:
         assert not [name for name in headers if name.lower().startswith("access-control-")]
 
 
-def test_localmode_s_own_errors_of_iam_have_its_form(daemon: Daemon) -> None:
+def test_errors_that_localmode_adds_to_iam_have_the_format_of_iam(daemon: Daemon) -> None:
     with pytest.raises(ClientError) as caught:
         daemon.client("iam").get_organizations_access_report(JobId="0" * 36)
     assert caught.value.response["Error"]["Code"] == "UnknownOperationException"
 
 
-def test_every_answer_has_an_id_of_its_own(daemon: Daemon) -> None:
+def test_every_response_has_a_unique_request_id(daemon: Daemon) -> None:
     ids = set()
     for service, call, refused in (
         ("sagemaker", ("list_models", {}), ("describe_model", {"ModelName": "unknown"})),

@@ -49,13 +49,13 @@ NOT_JSON = [b"{", b"nope", b"\xff\xfe", b"\x00" * 100, b'{"a": }', b"1" * 5000, 
 
 
 @pytest.mark.parametrize("body", NOT_JSON, ids=range(len(NOT_JSON)))
-def test_a_body_that_is_no_json_is_a_serialization_error(daemon: Daemon, body: bytes) -> None:
+def test_a_body_that_is_not_json_is_a_serialization_error(daemon: Daemon, body: bytes) -> None:
     status, answer = daemon.call("CreateTrainingJob", body)
     assert (status, answer["__type"]) == (400, "SerializationException")
 
 
 @pytest.mark.parametrize("body", [b"[]", b"null", b"1", b'"x"', b"NaN", b"true"])
-def test_json_that_is_no_object_is_a_serialization_error(daemon: Daemon, body: bytes) -> None:
+def test_json_that_is_not_an_object_is_a_serialization_error(daemon: Daemon, body: bytes) -> None:
     status, answer = daemon.call("ListTrainingJobs", body)
     assert (status, answer["__type"]) == (400, "SerializationException")
 
@@ -68,27 +68,27 @@ def test_a_command_with_a_broken_body_is_refused(daemon: Daemon, command: str, b
 
 
 @pytest.mark.parametrize("service", ["sagemaker", "s3", "iam", "sts", "logs"])
-def test_a_body_shorter_than_it_says_is_a_client_s_error(daemon: Daemon, service: str) -> None:
+def test_a_body_shorter_than_its_content_length_is_a_client_error(daemon: Daemon, service: str) -> None:
     lines = ["Content-Length: 1000", "X-Amz-Target: SageMaker.ListTrainingJobs"]
     answer = raw(daemon, head(daemon, service, *lines, method="PUT", path=f"/{BUCKET}/short") + b"{")
     assert 400 <= status_of(answer) < 500
 
 
 @pytest.mark.parametrize("length", ["-1", "x", "1e3", "99999999999999999999999999", "1, 2"])
-def test_a_length_that_makes_no_sense_is_no_crash(daemon: Daemon, length: str) -> None:
+def test_an_invalid_content_length_is_a_client_error(daemon: Daemon, length: str) -> None:
     answer = raw(daemon, head(daemon, "sagemaker", f"Content-Length: {length}", "X-Amz-Target: SageMaker.X") + b"{}")
     assert 400 <= status_of(answer) < 500
 
 
 @pytest.mark.parametrize("chunks", [b"zz\r\n{}\r\n0\r\n\r\n", b"ffffff\r\n{}", b"2\r\n{}", b""])
 @pytest.mark.parametrize("service", ["sagemaker", "s3"])
-def test_broken_chunks_are_a_client_s_error(daemon: Daemon, service: str, chunks: bytes) -> None:
+def test_invalid_chunks_are_a_client_error(daemon: Daemon, service: str, chunks: bytes) -> None:
     lines = ["Transfer-Encoding: chunked", "X-Amz-Target: SageMaker.ListTrainingJobs"]
     answer = raw(daemon, head(daemon, service, *lines, method="PUT", path=f"/{BUCKET}/chunks") + chunks)
     assert 400 <= status_of(answer) < 500
 
 
-def test_a_body_larger_than_any_request_is_refused(daemon: Daemon) -> None:
+def test_a_body_above_25_mib_is_refused(daemon: Daemon) -> None:
     size = (25 << 20) + 1000
     lines = [f"Content-Length: {size}", "X-Amz-Target: SageMaker.ListTrainingJobs"]
     assert status_of(raw(daemon, head(daemon, "sagemaker", *lines), b" " * size)) == 413
@@ -110,7 +110,7 @@ NO_BUCKETS = [
 
 @pytest.mark.parametrize("path", NO_BUCKETS, ids=ascii)
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "POST"])
-def test_what_names_no_bucket_changes_none(daemon: Daemon, method: str, path: str, name: str) -> None:
+def test_a_path_with_an_invalid_bucket_name_changes_nothing(daemon: Daemon, method: str, path: str, name: str) -> None:
     daemon.s3.put_object(Bucket=BUCKET, Key="there", Body=b"1")
     before = {entry.name for entry in (daemon.home / "s3").iterdir()}
     answer = raw(daemon, head(daemon, "s3", "Content-Length: 0", method=method, path=path))
@@ -121,13 +121,13 @@ def test_what_names_no_bucket_changes_none(daemon: Daemon, method: str, path: st
 
 @pytest.mark.parametrize("path", ["/", "//"])
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "POST"])
-def test_the_service_itself_cannot_be_changed(daemon: Daemon, method: str, path: str) -> None:
+def test_the_root_path_does_not_allow_changes(daemon: Daemon, method: str, path: str) -> None:
     answer = raw(daemon, head(daemon, "s3", "Content-Length: 0", method=method, path=path))
     assert (status_of(answer), b"MethodNotAllowed" in answer) == (405, True)
 
 
 @pytest.mark.parametrize("path", ["//", "/../../etc/passwd", "/" + "x" * 5000, "/some-bucket", f"/{BUCKET}/%2e%2e/x"])
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "POST", "PATCH", "TRACE", "FLY"])
-def test_odd_paths_and_methods_are_no_crash(daemon: Daemon, method: str, path: str) -> None:
+def test_unusual_paths_and_methods_are_not_internal_errors(daemon: Daemon, method: str, path: str) -> None:
     answer = raw(daemon, head(daemon, "s3", "Content-Length: 0", method=method, path=path))
     assert status_of(answer) < 500 or status_of(answer) == 501

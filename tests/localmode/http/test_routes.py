@@ -75,7 +75,7 @@ def test_the_daemon_answers_the_stop_command_before_it_stops() -> None:
         ("ec2", {}, "/", "ec2:/"),
     ],
 )
-def test_an_unknown_service_or_operation_is_named(
+def test_the_error_for_an_unknown_service_or_operation_names_it(
     daemon: Daemon, service: str, headers: dict[str, str], path: str, named: str
 ) -> None:
     status, _, answer = daemon.send(service, "POST", path, b"{}", **headers)
@@ -84,7 +84,7 @@ def test_an_unknown_service_or_operation_is_named(
     assert document["message"] == f"localmode does not implement {named}"
 
 
-def test_an_unknown_command_is_named(daemon: Daemon) -> None:
+def test_the_error_for_an_unknown_command_names_it(daemon: Daemon) -> None:
     headers = {"X-Localmode-Key": daemon.state["secret_key"]}
     status, _, answer = daemon.request("POST", "/_localmode/fly", b"{}", headers)
     assert (status, "no command /_localmode/fly" in answer.decode()) == (400, True)

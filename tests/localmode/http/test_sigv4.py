@@ -1,4 +1,4 @@
-"""Signatures: which are accepted, for how long, and for what."""
+"""Signatures: which are valid, how long, and for which requests."""
 
 import io
 import re
@@ -32,7 +32,7 @@ OPERATIONS: dict[str, tuple[str, dict[str, Any], str]] = {
 
 
 def client(daemon: Daemon, service: str, version: str | None = None, **keys: str) -> Any:
-    """Return a client that signs in a way of its own."""
+    """Return a client with a signature version, or with other keys."""
     keys = {"aws_access_key_id": daemon.state["access_key"], "aws_secret_access_key": daemon.state["secret_key"]} | keys
     options = {"signature_version": version} if version else {}
     config = Config(retries={"total_max_attempts": 1}, **options)
@@ -42,15 +42,15 @@ def client(daemon: Daemon, service: str, version: str | None = None, **keys: str
 def presigned(daemon: Daemon, version: str, key: str, operation: str = "get_object", **parameters: Any) -> str:
     """Return path and query of a presigned URL."""
     s3 = client(daemon, "s3", version)
-    return of_url(daemon, s3.generate_presigned_url(operation, {"Bucket": BUCKET, "Key": key, **parameters}))
+    return path_of(daemon, s3.generate_presigned_url(operation, {"Bucket": BUCKET, "Key": key, **parameters}))
 
 
-def of_url(daemon: Daemon, url: str) -> str:
+def path_of(daemon: Daemon, url: str) -> str:
     return url.removeprefix(f"http://127.0.0.1:{daemon.port}")
 
 
 def refusal(daemon: Daemon, method: str, path: str, body: bytes = b"", **headers: str) -> str:
-    """Return the code of the error that a request without more of a signature gets, which is 403."""
+    """Send a request without adding a signature; return the code of the error, whose status is 403."""
     status, _, answer = daemon.request(method, path, body, headers)
     assert status == 403, answer
     return ElementTree.fromstring(answer).findtext("Code") or ""
@@ -71,7 +71,7 @@ def test_a_signature_with_another_secret_key_is_refused(daemon: Daemon, service:
 
 
 @pytest.mark.parametrize("service", OPERATIONS)
-def test_a_signature_of_long_ago_is_refused(daemon: Daemon, service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_signature_is_refused(daemon: Daemon, service: str, monkeypatch: pytest.MonkeyPatch) -> None:
     operation, parameters, code = OPERATIONS[service]
     call = getattr(client(daemon, service), operation)
     then = get_current_datetime() - timedelta(minutes=16)
@@ -81,7 +81,7 @@ def test_a_signature_of_long_ago_is_refused(daemon: Daemon, service: str, monkey
 
 @pytest.mark.parametrize("service", ["sagemaker", "s3", "iam", "sts", "logs"])
 @pytest.mark.parametrize("change", ["signature", "no signature", "method", "path", "query", "body", "target", "scope"])
-def test_a_signature_is_good_for_one_request(daemon: Daemon, service: str, change: str) -> None:
+def test_a_signature_is_valid_for_one_request_only(daemon: Daemon, service: str, change: str) -> None:
     method, path, body = "POST", "/a", b"{}"
     headers = daemon.signed(service, method, path, body, **LIST_JOBS)
     start, _, signature = headers["Authorization"].rpartition("=")
@@ -102,14 +102,14 @@ def test_a_signature_is_good_for_one_request(daemon: Daemon, service: str, chang
     assert (status, b"signature we calculated does not match" in answer) == (403, True)
 
 
-def test_a_hash_in_a_header_stands_for_no_other_body(daemon: Daemon) -> None:
+def test_a_body_must_match_the_hash_in_its_header(daemon: Daemon) -> None:
     said = {"X-Amz-Content-SHA256": sha256(b"{}").hexdigest()}
     assert daemon.send("sagemaker", "POST", "/", b"{}", **LIST_JOBS, **said)[0] == 200
     headers = daemon.signed("sagemaker", "POST", "/", b"{}", **LIST_JOBS, **said)
     assert daemon.request("POST", "/", b'{"MaxResults": 1}', headers)[0] == 403
 
 
-def test_what_is_not_signed_of_x_amz_is_refused(daemon: Daemon, name: str) -> None:
+def test_unsigned_x_amz_headers_are_refused(daemon: Daemon, name: str) -> None:
     daemon.s3.put_object(Bucket=BUCKET, Key=name, Body=b"1")
     headers = daemon.signed("s3", "PUT", f"/{BUCKET}/{name}-2")
     added = {"X-Amz-Copy-Source": f"/{BUCKET}/{name}"}
@@ -136,7 +136,7 @@ def test_a_presigned_url_works_until_it_expires(
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_presigned_url_is_good_for_one_thing(daemon: Daemon, name: str, version: str) -> None:
+def test_a_presigned_url_is_valid_for_one_request_only(daemon: Daemon, name: str, version: str) -> None:
     daemon.s3.put_object(Bucket=BUCKET, Key=name, Body=b"1")
     path = presigned(daemon, version, name)
     key = daemon.state["access_key"]
@@ -147,13 +147,13 @@ def test_a_presigned_url_is_good_for_one_thing(daemon: Daemon, name: str, versio
     assert daemon.request("GET", path.replace(key, "LOCALMODE0"))[0] == 403
     keys = {"aws_secret_access_key": "made up"}
     url = client(daemon, "s3", version, **keys).generate_presigned_url("get_object", {"Bucket": BUCKET, "Key": name})
-    assert refusal(daemon, "GET", of_url(daemon, url)) == "SignatureDoesNotMatch"
+    assert refusal(daemon, "GET", path_of(daemon, url)) == "SignatureDoesNotMatch"
     assert daemon.request("GET", path)[2] == b"1"
 
 
 @pytest.mark.parametrize("service", ["sagemaker", "s3"])
 @pytest.mark.parametrize("date", ["", "&X-Amz-Date=", "&X-Amz-Date=x", "&X-Amz-Date=20260101T000000Z"])
-def test_a_signature_of_one_version_is_none_of_the_other(daemon: Daemon, service: str, date: str) -> None:
+def test_a_signature_of_version_2_is_not_valid_as_version_4(daemon: Daemon, service: str, date: str) -> None:
     two = presigned(daemon, "s3", "x")
     signature, expires = (re.findall(rf"[?&]{name}=([^&]+)", two)[0] for name in ("Signature", "Expires"))
     scope = f"{daemon.state['access_key']}/20260101/us-east-1/{service}/aws4_request"
@@ -164,13 +164,13 @@ def test_a_signature_of_one_version_is_none_of_the_other(daemon: Daemon, service
 
 @pytest.mark.parametrize("expires", ["", "x", "-1", "604801", "9" * 5000, "inf"])
 @pytest.mark.parametrize("version", VERSIONS)
-def test_an_expiry_that_makes_no_sense_is_refused(daemon: Daemon, version: str, expires: str) -> None:
+def test_an_invalid_expiry_is_refused(daemon: Daemon, version: str, expires: str) -> None:
     path = re.sub(r"Expires=\d+", f"Expires={expires}", presigned(daemon, version, "x"))
     assert refusal(daemon, "GET", path) == "AccessDenied"
 
 
 @pytest.mark.parametrize("key", ODD_KEYS)
-def test_any_key_can_be_signed(daemon: Daemon, name: str, key: str) -> None:
+def test_requests_for_any_key_can_be_signed(daemon: Daemon, name: str, key: str) -> None:
     for version in ("s3v4", "s3"):
         whole = f"{name}/{key}/{version}" if key == "." else f"{name}-{version}/{key}"
         s3 = client(daemon, "s3", "s3v4")
@@ -185,7 +185,7 @@ def test_any_key_can_be_signed(daemon: Daemon, name: str, key: str) -> None:
         assert s3.get_object(Bucket=BUCKET, Key=whole)["Body"].read() == b"2"
 
 
-def test_a_header_may_have_any_letters(daemon: Daemon, name: str) -> None:
+def test_a_signed_header_may_have_characters_outside_latin_1(daemon: Daemon, name: str) -> None:
     disposition = 'attachment; filename="\u00fc  \u00e9.csv"'
     daemon.s3.put_object(Bucket=BUCKET, Key=name, Body=b"1", ContentDisposition=disposition)
     headers = daemon.signed("s3", "PUT", f"/{BUCKET}/{name}", b"2", **{"x-amz-meta-who": "\u4e2d"})
@@ -193,8 +193,8 @@ def test_a_header_may_have_any_letters(daemon: Daemon, name: str) -> None:
     assert daemon.request("PUT", f"/{BUCKET}/{name}", b"2", headers)[0] == 200
 
 
-def test_a_stream_with_its_checksum_behind_it_can_be_signed(daemon: Daemon, name: str) -> None:
-    """boto3 sends it so over HTTPS; here it is told to do so over HTTP."""
+def test_a_stream_with_a_trailing_checksum_can_be_signed(daemon: Daemon, name: str) -> None:
+    """boto3 sends trailing checksums over HTTPS only; the test makes it do so over HTTP."""
     trailer = {"algorithm": "crc32", "in": "trailer", "name": "x-amz-checksum-crc32"}
     sent: list[Any] = []
     s3 = client(daemon, "s3", "s3v4")
@@ -213,6 +213,6 @@ def test_a_session_token_changes_nothing(daemon: Daemon, name: str) -> None:
     for version in VERSIONS:
         s3 = client(daemon, "s3", version, aws_session_token="a+b/c==")
         url = s3.generate_presigned_url("get_object", {"Bucket": BUCKET, "Key": name})
-        assert daemon.request("GET", of_url(daemon, url))[2] == b"1"
+        assert daemon.request("GET", path_of(daemon, url))[2] == b"1"
     sagemaker = client(daemon, "sagemaker", aws_session_token="a+b/c==")
     assert sagemaker.list_training_jobs(NameContains=name)["TrainingJobSummaries"] == []

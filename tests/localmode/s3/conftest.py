@@ -17,7 +17,7 @@ def s3(daemon: Daemon) -> Client:
 
 @pytest.fixture
 def bucket(s3: Client, name: str) -> Iterator[str]:
-    """A bucket of the test's own."""
+    """A bucket that only this test uses."""
     own = name.lower()[:60].strip("-")
     s3.create_bucket(Bucket=own)
     yield own

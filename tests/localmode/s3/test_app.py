@@ -1,4 +1,4 @@
-"""S3 over HTTP: what was acknowledged is there, now and after kill -9."""
+"""S3 over HTTP: acknowledged changes are visible at once and after kill -9."""
 
 import http.client
 import urllib.request
@@ -17,7 +17,7 @@ LARGE = bytes(range(256)) * 40_000  # ten megabytes: two parts
 
 
 def write_all(s3: Client, directory: Path) -> None:
-    """Do once everything that the tests below look for."""
+    """Make the changes that the tests below check."""
     s3.create_bucket(Bucket="odd-keys")
     for key in ODD_KEYS:
         s3.put_object(Bucket="odd-keys", Key=key, Body=key.encode())
@@ -45,7 +45,7 @@ def write_all(s3: Client, directory: Path) -> None:
 
 @pytest.fixture(scope="module", params=["as written", "after kill -9 and a restart"])
 def s3(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    """A client to a daemon that holds what `write_all` wrote."""
+    """A client of a daemon after `write_all`."""
     directory = tmp_path_factory.mktemp("s3")
     daemon = Daemon(directory / "home").start()
     try:
@@ -59,7 +59,7 @@ def s3(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.mark.parametrize("key", ODD_KEYS, ids=lambda key: repr(key[:12]))
-def test_an_object_of_any_name_keeps_its_bytes(s3: Client, key: str) -> None:
+def test_an_object_with_any_key_keeps_its_bytes(s3: Client, key: str) -> None:
     assert read(s3, key, "odd-keys") == key.encode()
 
 
@@ -67,7 +67,7 @@ def test_keys_are_listed_in_the_order_of_their_bytes(s3: Client) -> None:
     assert keys(s3, bucket="odd-keys") == sorted(ODD_KEYS, key=str.encode)
 
 
-def test_metadata_and_content_type_come_back(s3: Client) -> None:
+def test_metadata_and_content_type_are_returned(s3: Client) -> None:
     head = s3.head_object(Bucket=BUCKET, Key="metadata")
     assert (head["Metadata"], head["ContentType"], head["CacheControl"]) == ({"color": "blue"}, "text/csv", "no-store")
 
@@ -77,26 +77,26 @@ def test_a_copy_has_the_bytes_and_the_metadata_of_its_source(s3: Client) -> None
     assert s3.head_object(Bucket=BUCKET, Key="copy")["Metadata"] == {"color": "blue"}
 
 
-def test_a_multipart_upload_arrives_whole(s3: Client) -> None:
+def test_a_multipart_upload_is_stored_completely(s3: Client) -> None:
     assert read(s3, "large") == LARGE
 
 
-def test_an_empty_object_is_an_object(s3: Client) -> None:
+def test_an_empty_object_can_be_read(s3: Client) -> None:
     assert read(s3, "empty") == b""
 
 
-def test_the_second_of_two_writes_counts_with_its_headers(s3: Client) -> None:
+def test_the_last_write_replaces_bytes_and_headers(s3: Client) -> None:
     assert read(s3, "twice") == b"second"
     assert s3.head_object(Bucket=BUCKET, Key="twice")["ContentType"] == "binary/octet-stream"
 
 
 @pytest.mark.parametrize("key", ["gone", "many/00", "many/01", "aborted", "never"])
-def test_what_was_deleted_is_not_there(s3: Client, key: str) -> None:
+def test_deleted_objects_are_not_found(s3: Client, key: str) -> None:
     with pytest.raises(ClientError, match="404"):
         s3.head_object(Bucket=BUCKET, Key=key)
 
 
-def test_a_list_comes_in_pages(s3: Client) -> None:
+def test_listings_are_paginated(s3: Client) -> None:
     expected = [f"many/{number:02}" for number in range(2, 25)]
     assert keys(s3, "many/", PaginationConfig={"PageSize": 5}) == expected
 
@@ -106,7 +106,7 @@ def test_part_of_an_object_can_be_read(s3: Client) -> None:
         assert body.read() == LARGE[100:200]
 
 
-def test_buckets_are_those_that_were_made_and_not_deleted(s3: Client) -> None:
+def test_buckets_are_listed_until_they_are_deleted(s3: Client) -> None:
     assert {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]} == {BUCKET, "odd-keys", "empty-bucket"}
 
 
@@ -115,14 +115,14 @@ def test_objects_are_files_that_a_learner_can_open(daemon: Daemon, name: str) ->
     assert (daemon.home / "s3" / BUCKET / name / "data.csv").read_bytes() == b"1,2"
 
 
-def test_a_presigned_url_works_without_a_signature_of_one_s_own(daemon: Daemon, name: str) -> None:
+def test_a_presigned_url_needs_no_further_signature(daemon: Daemon, name: str) -> None:
     daemon.s3.put_object(Bucket=BUCKET, Key=name, Body=b"1,2")
     url = daemon.s3.generate_presigned_url("get_object", Params={"Bucket": BUCKET, "Key": name})
     with urllib.request.urlopen(url, timeout=10) as response:
         assert response.read() == b"1,2"
 
 
-def test_an_upload_that_breaks_off_leaves_the_old_object(daemon: Daemon, name: str) -> None:
+def test_an_interrupted_upload_leaves_the_old_object(daemon: Daemon, name: str) -> None:
     daemon.s3.put_object(Bucket=BUCKET, Key=name, Body=b"old")
     connection = http.client.HTTPConnection("127.0.0.1", daemon.port)
     connection.putrequest("PUT", f"/{BUCKET}/{name}", skip_host=True)
@@ -136,7 +136,7 @@ def test_an_upload_that_breaks_off_leaves_the_old_object(daemon: Daemon, name: s
     assert read(daemon.s3, name) == b"old"
 
 
-def test_writers_of_one_key_leave_disk_and_memory_agreeing(daemon: Daemon, name: str) -> None:
+def test_concurrent_writes_of_one_key_leave_disk_and_memory_consistent(daemon: Daemon, name: str) -> None:
     def write(number: int) -> None:
         daemon.s3.put_object(Bucket=BUCKET, Key=name, Body=b"%d" % number * 50_000, ContentType=f"x/{number}")
 
@@ -148,7 +148,7 @@ def test_writers_of_one_key_leave_disk_and_memory_agreeing(daemon: Daemon, name:
     assert (daemon.home / "s3" / BUCKET / name).read_bytes() == content
 
 
-def test_what_is_known_of_objects_survives_a_kill(new_daemon: Callable[..., Daemon]) -> None:
+def test_what_describes_objects_and_buckets_survives_a_kill(new_daemon: Callable[..., Daemon]) -> None:
     daemon = new_daemon().start()
     daemon.s3.create_bucket(Bucket="kept-bucket")
     daemon.s3.put_bucket_tagging(Bucket="kept-bucket", Tagging={"TagSet": [{"Key": "a", "Value": "1"}]})

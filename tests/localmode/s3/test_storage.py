@@ -1,4 +1,4 @@
-"""S3 for jobs and endpoints, and a disk that is full."""
+"""S3 for jobs and endpoints, and full disks."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.support.local import BUCKET, Rooms
 
 
 def full_disk(descriptor: int) -> None:
-    """Stands in for fsync: this is where a disk says at the latest that it is full."""
+    """Replaces os.fsync: a full disk reports an error there at the latest."""
     raise OSError(28, "No space left on device")
 
 
@@ -26,7 +26,7 @@ def put_as_a_client(rooms: Rooms, key: str, path: Path) -> None:
     assert S3Application(rooms.storage.store).handle(builder.get_environ()).status_code == 200
 
 
-by_either_way = pytest.mark.parametrize("put", [put_as_an_instance, put_as_a_client])
+by_either_put = pytest.mark.parametrize("put", [put_as_an_instance, put_as_a_client])
 
 
 @pytest.fixture
@@ -34,8 +34,8 @@ def rooms(rooms_by_runner: Callable[[str], Rooms]) -> Rooms:
     return rooms_by_runner("rewrite")
 
 
-@by_either_way
-def test_a_disk_that_refuses_leaves_the_old_object(
+@by_either_put
+def test_a_write_to_a_full_disk_leaves_the_old_object(
     rooms: Rooms, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, put: Callable[[Rooms, str, Path], None]
 ) -> None:
     for content in ("old", "new"):
@@ -49,8 +49,8 @@ def test_a_disk_that_refuses_leaves_the_old_object(
     assert entry.path.read_text() == "old"
 
 
-@by_either_way
-def test_a_disk_that_refuses_a_first_object_leaves_none(
+@by_either_put
+def test_a_first_write_to_a_full_disk_leaves_no_object(
     rooms: Rooms, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, put: Callable[[Rooms, str, Path], None]
 ) -> None:
     (tmp_path / "new").write_text("new")
@@ -70,6 +70,6 @@ def test_a_uri_has_a_bucket_and_a_key(uri: str, parts: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize("uri", ["", "bucket/key", "s3://", "s3:///key", "s3://UPPER/k", "s3://../k", "https://b/k"])
-def test_what_is_no_s3_uri_is_refused(uri: str) -> None:
+def test_an_invalid_s3_uri_is_refused(uri: str) -> None:
     with pytest.raises(StorageError, match="is not an S3 URI"):
         parse_uri(uri)

@@ -1,4 +1,4 @@
-"""Requests to IAM and CloudWatch Logs: alone in moto, on disk before the answer, and not in the way of reads."""
+"""Changes of IAM and CloudWatch Logs: made one at a time, on disk before the answer, and without blocking reads."""
 
 import json
 import threading
@@ -19,7 +19,7 @@ from tests.support.local import SOON
 
 @pytest.fixture
 def services(tmp_path: Path) -> Services:
-    """Services with a journal of their own; moto has one IAM in a process, so that tests name users for themselves."""
+    """Services with a new journal. Moto has one IAM per process; tests therefore use different user names."""
     (tmp_path / "changes.jsonl").touch()  # it is not the first start: the execution role exists
     return Services(Settings(tmp_path))
 
@@ -55,7 +55,7 @@ def test_a_read_does_not_wait_for_the_disk(services: Services, name: str, monkey
         writing.result(SOON)
 
 
-def test_a_change_that_the_disk_refuses_is_not_acknowledged_until_it_is_on_disk(
+def test_a_change_is_acknowledged_only_when_it_is_on_disk(
     tmp_path: Path, services: Services, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(file: Any) -> None:
@@ -75,10 +75,10 @@ def test_a_change_that_the_disk_refuses_is_not_acknowledged_until_it_is_on_disk(
 
 
 @pytest.mark.parametrize("other", [users, lambda services: create(services, "some-other")], ids=["read", "change"])
-def test_no_other_request_is_in_moto_while_a_change_is_made(
+def test_moto_handles_no_other_request_during_a_change(
     tmp_path: Path, name: str, other: Callable[[Services], object]
 ) -> None:
-    """Another request would draw from the random generator whose seed belongs to the change."""
+    """Another request would use the random generator whose seed the change has set."""
     moto, watched = Gate(), threading.Event()
 
     def create_app(service: str) -> Any:

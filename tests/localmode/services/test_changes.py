@@ -1,4 +1,4 @@
-"""What clients change in IAM and CloudWatch Logs, also in the logs of jobs: it is there after the daemon's end."""
+"""Changes of IAM and CloudWatch Logs, and logs of jobs, survive the end of the daemon."""
 
 import json
 import threading
@@ -24,8 +24,8 @@ POLICY = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", 
 TRUST = json.dumps({"Version": "2012-10-17", "Statement": []})
 
 
-def told(daemon: Daemon) -> dict[str, Any]:
-    """Return all that IAM and CloudWatch Logs say."""
+def everything(daemon: Daemon) -> dict[str, Any]:
+    """Return everything that IAM and CloudWatch Logs describe."""
     iam, logs = daemon.client("iam"), daemon.client("logs")
     groups = logs.describe_log_groups()["logGroups"]
     answers = {
@@ -43,7 +43,7 @@ def told(daemon: Daemon) -> dict[str, Any]:
     return dict(json.loads(json.dumps(answers, default=str), object_hook=lambda found: found | {"ResponseMetadata": 0}))
 
 
-def test_what_was_acknowledged_is_there_after_a_kill_to_the_last_identifier(new_daemon: Make) -> None:
+def test_acknowledged_changes_survive_a_kill_with_their_identifiers(new_daemon: Make) -> None:
     daemon = new_daemon().start()
     iam, logs = daemon.client("iam"), daemon.client("logs")
     for role in ("kept", "deleted"):
@@ -61,15 +61,15 @@ def test_what_was_acknowledged_is_there_after_a_kill_to_the_last_identifier(new_
     daemon.finished("job")
     with pytest.raises(iam.exceptions.EntityAlreadyExistsException):
         iam.create_role(RoleName="kept", AssumeRolePolicyDocument=TRUST)
-    before = told(daemon)
+    before = everything(daemon)
     assert "kept" in str(before["account"]) and "caf\u00e9" in str(before["mine events"])
     for _ in range(2):
         daemon.kill()
         daemon.start()
-        assert told(daemon) == before
+        assert everything(daemon) == before
 
 
-def test_the_role_that_localmode_makes_can_be_deleted_for_good(new_daemon: Make) -> None:
+def test_the_default_role_can_be_deleted_permanently(new_daemon: Make) -> None:
     daemon = new_daemon().start()
     daemon.client("iam").delete_role(RoleName="LocalModeExecutionRole")
     daemon.kill()
@@ -77,7 +77,7 @@ def test_the_role_that_localmode_makes_can_be_deleted_for_good(new_daemon: Make)
     assert daemon.client("iam").list_roles()["Roles"] == []
 
 
-def test_a_change_that_was_being_written_when_the_daemon_was_killed_damages_no_other(new_daemon: Make) -> None:
+def test_a_half_written_change_does_not_damage_others(new_daemon: Make) -> None:
     daemon = new_daemon().start()
     daemon.client("iam").create_user(UserName="whole")
     daemon.kill()
@@ -90,7 +90,7 @@ def test_a_change_that_was_being_written_when_the_daemon_was_killed_damages_no_o
     assert [user["UserName"] for user in daemon.client("iam").list_users()["Users"]] == ["whole", "after"]
 
 
-def test_damaged_changes_are_one_clear_line(new_daemon: Make) -> None:
+def test_a_damaged_journal_of_changes_is_a_one_line_error(new_daemon: Make) -> None:
     daemon = new_daemon().start()
     daemon.stop()
     path = daemon.home / "changes.jsonl"
@@ -100,7 +100,7 @@ def test_damaged_changes_are_one_clear_line(new_daemon: Make) -> None:
     assert f"{path} is damaged" in result.stderr and "move it away" in result.stderr
 
 
-def test_a_change_that_cannot_be_made_again_keeps_no_other_away(new_daemon: Make) -> None:
+def test_a_change_that_cannot_be_replayed_is_skipped_and_logged(new_daemon: Make) -> None:
     daemon = new_daemon().start()
     daemon.client("iam").create_user(UserName="first")
     daemon.client("iam").create_user(UserName="second")
@@ -115,7 +115,7 @@ def test_a_change_that_cannot_be_made_again_keeps_no_other_away(new_daemon: Make
 # The journal
 
 
-def test_changes_that_wait_for_the_disk_share_one_write_and_keep_their_order(
+def test_changes_that_wait_for_the_disk_are_written_together_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk, writes = Gate(), []
@@ -145,7 +145,7 @@ def test_changes_that_wait_for_the_disk_share_one_write_and_keep_their_order(
 # Logs of jobs
 
 
-def test_a_job_s_log_older_than_cloudwatch_would_take_is_there_after_a_restart(new_daemon: Make) -> None:
+def test_a_job_log_older_than_cloudwatch_accepts_survives_a_restart(new_daemon: Make) -> None:
     daemon = new_daemon().start()
     daemon.sagemaker.create_training_job(**job_request("job", *SHELL, "echo one; echo two"))
     daemon.finished("job")
@@ -161,7 +161,7 @@ def test_a_job_s_log_older_than_cloudwatch_would_take_is_there_after_a_restart(n
     ]
 
 
-def test_a_log_over_weeks_whose_clock_went_back_is_whole_after_a_restart(new_daemon: Make) -> None:
+def test_a_log_over_weeks_with_a_clock_set_back_survives_a_restart(new_daemon: Make) -> None:
     daemon = new_daemon().start()
     daemon.stop()
     now, week = int(time.time() * 1000), 7 * 86400 * 1000
@@ -175,7 +175,7 @@ def test_a_log_over_weeks_whose_clock_went_back_is_whole_after_a_restart(new_dae
 
 @pytest.fixture
 def written(name: str, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Set as soon as lines of the test's job are in its log."""
+    """An event that is set as soon as the log of the test's job has lines."""
     event = threading.Event()
     write = LogStream.write
 
@@ -200,7 +200,7 @@ def test_a_job_whose_log_is_deleted_fails_with_its_own_reason(
     assert ended(job).failure_reason == "AlgorithmError: , exit code: 3"
 
 
-def test_a_stream_of_a_client_s_with_the_longest_name_can_be_deleted(rooms: Rooms) -> None:
+def test_a_stream_with_the_longest_possible_name_can_be_deleted(rooms: Rooms) -> None:
     rooms.logs.stream("any")
     stream = {"logGroupName": GROUP, "logStreamName": "x/" * 250}
     rooms.services.logs("CreateLogStream", **stream)
@@ -209,7 +209,7 @@ def test_a_stream_of_a_client_s_with_the_longest_name_can_be_deleted(rooms: Room
         rooms.services.logs("GetLogEvents", **stream)
 
 
-def test_a_job_whose_log_is_deleted_goes_on_and_its_log_begins_anew(
+def test_a_job_whose_log_is_deleted_goes_on_with_a_new_log(
     rooms: Rooms, name: str, pipe: Pipe, order: Pipe, written: threading.Event
 ) -> None:
     script = f"echo before; echo up > {pipe}; read line < {order}; echo after; echo up > {pipe}; read line < {order}"
@@ -235,10 +235,10 @@ def test_a_job_whose_log_is_deleted_goes_on_and_its_log_begins_anew(
         (["PutLogEvents"], 1000),  # the first batch
     ],
 )
-def test_lines_that_meet_a_deletion_are_in_the_log_and_on_disk(
+def test_lines_written_during_a_deletion_are_in_the_log_and_on_disk(
     rooms: Rooms, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moments: list[str], kept: int
 ) -> None:
-    """`kept` is the first of them that is written to CloudWatch Logs after the last deletion."""
+    """`kept` is the number of the first line that is written to CloudWatch Logs after the last deletion."""
 
     def delete_after(moment: str) -> None:
         if left and left[0] == moment:
@@ -287,7 +287,7 @@ def test_deleted_logs_stay_deleted(new_daemon: Make) -> None:
     assert len(daemon.client("logs").filter_log_events(logGroupName=GROUP)["events"]) == 1
 
 
-def test_a_request_that_names_two_operations_is_the_one_that_moto_takes_it_for(new_daemon: Make) -> None:
+def test_of_two_operations_in_a_request_the_one_that_moto_runs_is_journaled(new_daemon: Make) -> None:
     daemon = new_daemon().start()
     body = b"Action=CreateUser&Version=2010-05-08&UserName=ghost"
     form = {"Content-Type": "application/x-www-form-urlencoded"}

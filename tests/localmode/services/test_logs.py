@@ -17,7 +17,7 @@ from tests.support.local import Daemon, Rooms, job_request
 LIMIT = 256 * 1024 - 26
 
 
-def test_a_long_line_of_a_job_is_in_its_log(rooms: Rooms, name: str) -> None:
+def test_a_long_line_is_divided_into_several_events(rooms: Rooms, name: str) -> None:
     record = rooms.run(job_request(name, "head", "-c", "600000", "/dev/zero"))
     assert [len(line) for line in rooms.log(record)] == [LIMIT, LIMIT, 600_000 - 2 * LIMIT]
 
@@ -45,7 +45,9 @@ def test_a_log_is_filtered_or_the_pattern_refused(
         assert [event["message"] for event in events] == found
 
 
-def test_a_clock_that_is_set_back_changes_no_order(rooms: Rooms, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_events_keep_their_order_when_the_clock_is_set_back(
+    rooms: Rooms, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stream = rooms.logs.stream(name)
     moments = iter([2000000000.0, 1999999999.998, 2000000001.0])
     monkeypatch.setattr("localmode.services.logs.time.time", lambda: next(moments))
@@ -61,7 +63,7 @@ def test_a_clock_that_is_set_back_changes_no_order(rooms: Rooms, name: str, monk
 
 
 class Deleting:
-    """CloudWatch Logs whose client deletes the group of a stream whenever it has been created, `times` times."""
+    """CloudWatch Logs of a client that deletes the group of a new stream, `times` times."""
 
     def __init__(self, times: int) -> None:
         self.left = times
@@ -80,13 +82,13 @@ def test_a_stream_is_created_however_often_a_client_deletes_its_group(tmp_path: 
 
 
 class Refused:
-    """CloudWatch Logs that refuses every call."""
+    """CloudWatch Logs where every call fails."""
 
     def logs(self, operation: str, **request: Any) -> dict[str, Any]:
         raise ServiceError(operation, "400", '{"__type": "InvalidParameterException"}')
 
 
-def test_another_refusal_of_cloudwatch_logs_is_an_error(tmp_path: Path) -> None:
+def test_any_other_error_of_cloudwatch_logs_is_raised(tmp_path: Path) -> None:
     services: Any = Refused()
     with pytest.raises(ServiceError) as caught:
         LogStream(tmp_path / "stream.jsonl", "stream", services, "group").create()
@@ -94,7 +96,7 @@ def test_another_refusal_of_cloudwatch_logs_is_an_error(tmp_path: Path) -> None:
 
 
 class Refusing:
-    """A file on a disk that has room for ten more bytes."""
+    """A file on a disk with space for ten more bytes."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -110,7 +112,7 @@ class Refusing:
         return self._file.write(content[:10])
 
 
-def test_a_log_that_the_disk_refuses_keeps_its_whole_lines(
+def test_a_log_on_a_full_disk_keeps_only_whole_lines(
     rooms_by_runner: Callable[[str], Rooms], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "mine.jsonl"
@@ -125,7 +127,7 @@ def test_a_log_that_the_disk_refuses_keeps_its_whole_lines(
     assert [json.loads(line)["message"] for line in path.read_text().splitlines()] == ["first", "third"]
 
 
-def test_a_damaged_log_is_named_and_stays_when_a_client_deletes_its_group(
+def test_a_damaged_log_is_reported_and_kept_when_a_client_deletes_its_group(
     rooms_by_runner: Callable[[str], Rooms], tmp_path: Path, name: str
 ) -> None:
     path = tmp_path / "mine.jsonl"

@@ -1,4 +1,4 @@
-"""Buckets and what is configured for them, as clients see them."""
+"""Buckets and their configurations, as clients see them."""
 
 import io
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from localmode.s3.wire.body import Body
 from tests.support.s3 import Client, code_of, read
 
 
-def test_a_bucket_s_documents_are_kept_until_they_are_deleted(s3: Client, bucket: str) -> None:
+def test_bucket_configurations_are_kept_until_they_are_deleted(s3: Client, bucket: str) -> None:
     tags = {"TagSet": [{"Key": "team", "Value": "a"}]}
     access = {"BlockPublicAcls": True, "IgnorePublicAcls": True}
     rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
@@ -34,7 +34,7 @@ def test_a_bucket_s_documents_are_kept_until_they_are_deleted(s3: Client, bucket
     assert "Status" not in s3.get_bucket_versioning(Bucket=bucket)
 
 
-def test_a_bucket_is_somewhere(s3: Client, bucket: str) -> None:
+def test_a_bucket_has_a_region(s3: Client, bucket: str) -> None:
     assert s3.get_bucket_location(Bucket=bucket)["LocationConstraint"] is None
     west = f"{bucket[:50]}-west"
     s3.create_bucket(Bucket=west, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
@@ -46,14 +46,14 @@ def test_a_bucket_is_somewhere(s3: Client, bucket: str) -> None:
 
 
 @pytest.mark.parametrize("region", ["us-east-1", ""])
-def test_no_bucket_is_put_into_us_east_1_by_name(s3: Client, region: str) -> None:
+def test_us_east_1_is_not_a_location_constraint(s3: Client, region: str) -> None:
     configuration = {"LocationConstraint": region}
     call = partial(s3.create_bucket, Bucket="not-by-name", CreateBucketConfiguration=configuration)
     assert code_of(call) == "InvalidLocationConstraint"
 
 
 @pytest.mark.parametrize("name", ["a..b", "192.168.5.4", "xn--bucket", "amzn-s3-demo-bucket", "bucket-s3alias"])
-def test_a_name_that_no_bucket_may_have_is_refused(s3: Client, name: str) -> None:
+def test_an_invalid_bucket_name_is_refused(s3: Client, name: str) -> None:
     assert code_of(partial(s3.create_bucket, Bucket=name)) == "InvalidBucketName"
     assert name not in [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]
 
@@ -81,11 +81,11 @@ def test_only_an_empty_bucket_can_be_deleted(s3: Client, bucket: str) -> None:
         lambda s3: s3.put_bucket_tagging(Bucket="no-such-bucket", Tagging={"TagSet": []}),
     ],
 )
-def test_what_needs_a_bucket_says_that_there_is_none(s3: Client, call: Callable[[Client], Any]) -> None:
+def test_operations_on_a_missing_bucket_are_refused(s3: Client, call: Callable[[Client], Any]) -> None:
     assert code_of(lambda: call(s3)) == "NoSuchBucket"
 
 
-def test_what_local_mode_does_not_do_it_says(s3: Client, bucket: str) -> None:
+def test_unsupported_operations_and_members_are_named(s3: Client, bucket: str) -> None:
     rules = {"Rules": [{"Status": "Enabled", "Prefix": "", "Expiration": {"Days": 1}}]}
     calls = {
         "PutBucketLifecycleConfiguration": lambda: s3.put_bucket_lifecycle_configuration(
@@ -116,9 +116,7 @@ def test_what_local_mode_does_not_do_it_says(s3: Client, bucket: str) -> None:
     assert code_of(lambda: s3.put_object(Bucket=bucket, Key="k" * 1025, Body=b"")) == "KeyTooLongError"
 
 
-def test_an_upload_into_the_next_bucket_of_that_name_outlives_the_last_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_deleting_a_bucket_keeps_the_uploads_of_its_successor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def delete_and_create(*arguments: Any) -> None:
         delete(*arguments)
         files.create_bucket("abc")

@@ -27,7 +27,7 @@ from tests.support.s3 import Client, code_of, read, upload_parts
         ({"IfNoneMatch": '"other"', "IfModifiedSince": timedelta(hours=1)}, 200),
     ],
 )
-def test_reading_under_conditions(s3: Client, name: str, condition: dict[str, Any], status: int) -> None:
+def test_conditions_of_reads(s3: Client, name: str, condition: dict[str, Any], status: int) -> None:
     etag = s3.put_object(Bucket=BUCKET, Key=name, Body=b"1")["ETag"]
     given = {
         key: datetime.now(UTC) + value if isinstance(value, timedelta) else value.format(etag=etag)
@@ -41,7 +41,7 @@ def test_reading_under_conditions(s3: Client, name: str, condition: dict[str, An
         assert answer["ResponseMetadata"]["HTTPStatusCode"] == status
 
 
-def test_of_many_first_writers_one_wins(s3: Client, name: str) -> None:
+def test_one_of_many_conditional_first_writes_succeeds(s3: Client, name: str) -> None:
     def write(number: int) -> bool:
         try:
             s3.put_object(Bucket=BUCKET, Key=name, Body=b"%d" % number, IfNoneMatch="*")
@@ -56,7 +56,7 @@ def test_of_many_first_writers_one_wins(s3: Client, name: str) -> None:
     assert read(s3, name) == b"%d" % won.index(True)
 
 
-def test_writing_over_what_one_has_read(s3: Client, name: str) -> None:
+def test_a_conditional_overwrite_needs_the_current_etag(s3: Client, name: str) -> None:
     etag = s3.put_object(Bucket=BUCKET, Key=name, Body=b"1")["ETag"]
     s3.put_object(Bucket=BUCKET, Key=name, Body=b"2", IfMatch=etag)
     assert code_of(lambda: s3.put_object(Bucket=BUCKET, Key=name, Body=b"3", IfMatch=etag)) == "PreconditionFailed"
@@ -65,7 +65,7 @@ def test_writing_over_what_one_has_read(s3: Client, name: str) -> None:
 
 
 @pytest.mark.parametrize("way", ["copy", "parts"])
-def test_the_conditions_of_writing_hold_for_copies_and_parts(s3: Client, name: str, way: str) -> None:
+def test_write_conditions_apply_to_copies_and_multipart_uploads(s3: Client, name: str, way: str) -> None:
     def write(**condition: str) -> Any:
         if way == "copy":
             return s3.copy_object(**target, CopySource=f"{BUCKET}/{name}-source", **condition)
@@ -100,7 +100,7 @@ def test_the_conditions_of_writing_hold_for_copies_and_parts(s3: Client, name: s
         ("bytes=1-2,4-5", None),
     ],
 )
-def test_a_range_of_an_object(s3: Client, name: str, span: str, expected: bytes | None) -> None:
+def test_a_range_of_an_object_is_returned(s3: Client, name: str, span: str, expected: bytes | None) -> None:
     s3.put_object(Bucket=BUCKET, Key=name, Body=b"0123456789")
     answer = s3.get_object(Bucket=BUCKET, Key=name, Range=span)
     with answer["Body"] as body:
@@ -109,7 +109,7 @@ def test_a_range_of_an_object(s3: Client, name: str, span: str, expected: bytes 
 
 
 @pytest.mark.parametrize("span", ["bytes=10-", "bytes=-0", "bytes=99999999999999999999-"])
-def test_a_range_that_holds_no_byte_is_refused(s3: Client, name: str, span: str) -> None:
+def test_a_range_without_bytes_is_refused(s3: Client, name: str, span: str) -> None:
     s3.put_object(Bucket=BUCKET, Key=name, Body=b"0123456789")
     assert code_of(lambda: s3.get_object(Bucket=BUCKET, Key=name, Range=span)) == "InvalidRange"
 

@@ -9,7 +9,7 @@ from tests.support.s3 import Client
 
 
 def listed(objects: list[str], prefix: str, delimiter: str) -> tuple[list[str], list[str]]:
-    """Return what a listing has to hold, worked out the simple way."""
+    """Return the keys and common prefixes of a listing, computed in a simple way."""
     keys, prefixes = [], set()
     for key in sorted(objects):
         if key.startswith(prefix):
@@ -22,9 +22,9 @@ def listed(objects: list[str], prefix: str, delimiter: str) -> tuple[list[str], 
 
 
 @pytest.mark.parametrize("operation", ["list_objects", "list_objects_v2"])
-def test_listings_in_pages_are_what_they_are_as_a_whole(s3: Client, bucket: str, operation: str) -> None:
-    chance = random.Random(1)
-    keys = {"".join(chance.choice("ab/é&😀") for _ in range(chance.randrange(1, 6))) for _ in range(80)}
+def test_pages_of_a_listing_add_up_to_the_whole_listing(s3: Client, bucket: str, operation: str) -> None:
+    generator = random.Random(1)
+    keys = {"".join(generator.choice("ab/é&😀") for _ in range(generator.randrange(1, 6))) for _ in range(80)}
     keys = {key for key in keys if not key.startswith("/")}
     for key in keys:
         s3.put_object(Bucket=bucket, Key=key, Body=b"")
@@ -43,7 +43,7 @@ def test_listings_in_pages_are_what_they_are_as_a_whole(s3: Client, bucket: str,
                 assert (found, prefixes) == listed(sorted(keys), prefix, delimiter)
 
 
-def test_a_listing_says_what_the_objects_are(s3: Client, bucket: str) -> None:
+def test_a_listing_describes_its_objects(s3: Client, bucket: str) -> None:
     etag = s3.put_object(Bucket=bucket, Key="a", Body=b"12")["ETag"]
     [entry] = s3.list_objects_v2(Bucket=bucket)["Contents"]
     assert (entry["ETag"], entry["Size"], entry["StorageClass"]) == (etag, 2, "STANDARD")

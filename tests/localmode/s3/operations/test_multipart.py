@@ -19,7 +19,7 @@ from tests.support.local import BUCKET
 from tests.support.s3 import MIB, Client, code_of, read, upload_parts
 
 
-def test_parts_become_an_object(s3: Client, name: str) -> None:
+def test_completed_parts_become_an_object(s3: Client, name: str) -> None:
     upload, parts = upload_parts(s3, name, b"a" * 5 * MIB, b"b")
     where = {"Bucket": BUCKET, "Key": name, "UploadId": upload}
     assert [part["Size"] for part in s3.list_parts(**where)["Parts"]] == [5 * MIB, 1]
@@ -34,7 +34,7 @@ def test_parts_become_an_object(s3: Client, name: str) -> None:
     assert code_of(lambda: s3.list_parts(**where)) == "NoSuchUpload"
 
 
-def test_parts_that_cannot_become_an_object_are_refused_and_stay(s3: Client, name: str) -> None:
+def test_invalid_parts_are_refused_and_kept(s3: Client, name: str) -> None:
     upload, parts = upload_parts(s3, name, b"a", b"b")
     where = {"Bucket": BUCKET, "Key": name, "UploadId": upload}
 
@@ -66,7 +66,7 @@ def test_a_part_may_be_a_range_of_an_object(s3: Client, name: str) -> None:
     assert read(s3, name) == b"234"
 
 
-def test_an_upload_that_is_aborted_while_it_is_completed_is_no_upload(tmp_path: Path) -> None:
+def test_completing_an_upload_that_is_aborted_meanwhile_is_refused(tmp_path: Path) -> None:
     class Files(ObjectStore):
         def write(self, *arguments: Any) -> Any:
             uploads.end(upload)
@@ -84,7 +84,7 @@ def test_an_upload_that_is_aborted_while_it_is_completed_is_no_upload(tmp_path: 
         PartOperations(storage.store, uploads).complete_multipart_upload(given, Body({"wsgi.input": io.BytesIO()}))
 
 
-def test_completing_and_aborting_at_once_leave_the_object_or_nothing(s3: Client, name: str) -> None:
+def test_completing_and_aborting_at_once_leaves_the_object_or_nothing(s3: Client, name: str) -> None:
     for attempt in range(8):
         key = f"{name}-{attempt}"
         upload, parts = upload_parts(s3, key, b"whole")
@@ -103,7 +103,7 @@ def test_completing_and_aborting_at_once_leave_the_object_or_nothing(s3: Client,
         assert code_of(partial(s3.list_parts, **where)) == "NoSuchUpload"
 
 
-def test_an_upload_that_begins_while_its_bucket_is_deleted_is_none(
+def test_an_upload_that_begins_while_its_bucket_is_deleted_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files, uploads = ObjectStore(tmp_path / "s3"), Uploads(tmp_path / "uploads", tmp_path)

@@ -57,7 +57,7 @@ def test_a_copy_has_the_storage_class_and_the_encryption_that_it_is_given(s3: Cl
         ({"CopySourceIfMatch": "{etag}", "CopySourceIfUnmodifiedSince": timedelta(hours=-1)}, True),
     ],
 )
-def test_copying_under_conditions(s3: Client, name: str, condition: dict[str, Any], copied: bool) -> None:
+def test_conditions_of_copies(s3: Client, name: str, condition: dict[str, Any], copied: bool) -> None:
     etag = s3.put_object(Bucket=BUCKET, Key=name, Body=b"1")["ETag"]
     given = {
         key: datetime.now(UTC) + value if isinstance(value, timedelta) else value.format(etag=etag)
@@ -74,7 +74,7 @@ def test_copying_under_conditions(s3: Client, name: str, condition: dict[str, An
     s3.abort_multipart_upload(**target, UploadId=upload)
 
 
-def test_a_managed_copy_of_a_large_object_comes_in_parts(s3: Client, name: str) -> None:
+def test_a_managed_copy_of_a_large_object_uses_parts(s3: Client, name: str) -> None:
     s3.put_object(Bucket=BUCKET, Key=name, Body=b"a" * 9 * MIB, Metadata={"a": "1"})
     in_parts = TransferConfig(multipart_threshold=8 * MIB)
     s3.copy({"Bucket": BUCKET, "Key": name}, BUCKET, f"{name}-copy", Config=in_parts)
@@ -96,7 +96,7 @@ def test_tags_are_put_read_and_deleted(s3: Client, name: str) -> None:
     assert code_of(lambda: put(Bucket=BUCKET, Key=f"{name}-2", Tagging={"TagSet": tags})) == "NoSuchKey"
 
 
-def test_a_presigned_url_may_give_the_answer_other_headers(s3: Client, name: str) -> None:
+def test_a_request_may_override_headers_of_the_response(s3: Client, name: str) -> None:
     s3.put_object(Bucket=BUCKET, Key=name, Body=b"1", ContentType="text/plain")
     answer = s3.get_object(
         Bucket=BUCKET, Key=name, ResponseContentType="text/csv", ResponseContentDisposition="attachment"
@@ -109,7 +109,7 @@ NAMED = 'attachment; filename="日本Å.txt"'
 ON_THE_WIRE = NAMED.encode().decode("latin-1")  # as http.client, and so boto3, shows the UTF-8 bytes of a header
 
 
-def test_headers_outside_ascii_come_back(daemon: Daemon, name: str) -> None:
+def test_headers_outside_ascii_are_returned(daemon: Daemon, name: str) -> None:
     headers = {"content_disposition": ON_THE_WIRE, "x_amz_meta_title": "日本Å".encode().decode("latin-1")}
     assert raw_put(daemon, name, b"1", **headers)[0] == 200
     with daemon.s3.get_object(Bucket=BUCKET, Key=name)["Body"] as body:
@@ -120,7 +120,7 @@ def test_headers_outside_ascii_come_back(daemon: Daemon, name: str) -> None:
     assert (title.decode(charset), charset) == ("日本Å", "utf-8")
 
 
-def test_what_boto3_sends_in_a_header_outside_ascii_comes_back(s3: Client, name: str) -> None:
+def test_headers_that_boto3_sends_outside_ascii_are_returned(s3: Client, name: str) -> None:
     s3.put_object(Bucket=BUCKET, Key=name, Body=b"1", ContentDisposition=NAMED)
     assert s3.head_object(Bucket=BUCKET, Key=name)["ContentDisposition"] == ON_THE_WIRE
     answer = s3.get_object(Bucket=BUCKET, Key=name, ResponseContentDisposition="inline; filename=é")

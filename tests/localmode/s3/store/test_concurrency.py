@@ -1,4 +1,4 @@
-"""What readers and other writers wait for while the store changes: never for an fsync."""
+"""Readers and other writers do not wait for the fsync of a change."""
 
 import os
 import threading
@@ -16,7 +16,7 @@ from localmode.s3.store.objects import ObjectStore
 from tests.support.local import SOON
 from tests.support.s3 import stored
 
-PROMPT = 5  # seconds; what takes longer has waited for the fsync that the test holds back
+PROMPT = 5  # seconds; what takes longer has waited for the fsync that the test delays
 CHANGES: dict[str, Callable[[ObjectStore], Any]] = {
     "write": lambda files: files.write("abc", "new", [b"1"], {"content-type": "a/b"}),
     "overwrite": lambda files: files.write("abc", "key", [b"1"], {"content-type": "a/b"}),
@@ -29,8 +29,8 @@ CHANGES: dict[str, Callable[[ObjectStore], Any]] = {
 }
 
 
-class HeldBack:
-    """Stands in for os.fsync: each call in the thread of `run` waits until the test has looked."""
+class DelayedSync:
+    """Replaces os.fsync: each call in the thread of `run` waits until the test has looked."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._sync, self._changing = os.fsync, threading.local()
@@ -77,7 +77,7 @@ def filled(files: ObjectStore) -> ObjectStore:
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_nobody_else_waits_for_the_fsync_of_a_change(
+def test_other_requests_do_not_wait_for_the_fsync_of_a_change(
     filled: ObjectStore, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     def look() -> None:
@@ -91,10 +91,10 @@ def test_nobody_else_waits_for_the_fsync_of_a_change(
         filled.write("abc", "beside", [b"1"], {"content-type": "a/b"})
         filled.delete("abc", "beside")
 
-    assert HeldBack(monkeypatch).run(lambda: CHANGES[change](filled), look) >= 1
+    assert DelayedSync(monkeypatch).run(lambda: CHANGES[change](filled), look) >= 1
 
 
-def test_the_old_object_is_read_whole_until_the_new_one_is_in_place(
+def test_readers_get_the_old_object_until_the_new_one_is_in_place(
     filled: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
@@ -106,23 +106,23 @@ def test_the_old_object_is_read_whole_until_the_new_one_is_in_place(
         with file:
             seen.append((file.read(), entry.headers["content-type"]))
 
-    HeldBack(monkeypatch).run(lambda: filled.write("abc", "key", [b"new"], {"content-type": "new/1"}), look)
+    DelayedSync(monkeypatch).run(lambda: filled.write("abc", "key", [b"new"], {"content-type": "new/1"}), look)
     assert set(seen) == {(b"old", "old/1"), (b"new", "new/1")}
     assert seen == sorted(seen, reverse=True)
 
 
-def test_others_do_not_wait_while_a_digest_is_computed(filled: ObjectStore, tmp_path: Path) -> None:
+def test_other_requests_do_not_wait_while_a_digest_is_computed(filled: ObjectStore, tmp_path: Path) -> None:
     reading, look = threading.Event(), threading.Event()
     files = ObjectStore(tmp_path / "s3")
     compute = Digest.of
 
-    def held_back(chunks: Iterable[bytes]) -> Digest:
+    def compute_late(chunks: Iterable[bytes]) -> Digest:
         reading.set()
         assert look.wait(SOON)
         return compute(chunks)
 
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(2) as pool:
-        patch.setattr(Digest, "of", held_back)
+        patch.setattr(Digest, "of", compute_late)
         first = pool.submit(files.get, "abc", "other")  # its digest is not known after a restart
         assert reading.wait(SOON)
         patch.undo()
@@ -160,7 +160,7 @@ def test_a_write_into_a_bucket_that_is_deleted_meanwhile_leaves_no_trace(files: 
     assert stored(tmp_path / "s3") == {}
 
 
-def test_of_a_write_and_the_deletion_of_its_bucket_one_fails(files: ObjectStore, tmp_path: Path) -> None:
+def test_either_a_write_or_the_deletion_of_its_bucket_fails(files: ObjectStore, tmp_path: Path) -> None:
     for number in range(30):
         bucket = f"bucket-{number}"
         files.create_bucket(bucket)
@@ -174,11 +174,11 @@ def test_of_a_write_and_the_deletion_of_its_bucket_one_fails(files: ObjectStore,
         files = kept
 
 
-def test_two_keys_that_want_the_same_name_at_once_are_both_kept(
+def test_two_keys_that_need_the_same_file_name_at_once_are_both_stored(
     files: ObjectStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     writes = [lambda: files.write("abc", "a", [b"beside"])]
-    HeldBack(monkeypatch).run(
+    DelayedSync(monkeypatch).run(
         lambda: files.write("abc", "a/b", [b"below"], {"content-type": "a/b"}),
         lambda: writes.pop()() if writes and files.get("abc", "a/b") is None and sidecars(tmp_path) else None,
     )

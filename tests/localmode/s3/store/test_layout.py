@@ -1,4 +1,4 @@
-"""Where objects lie on disk."""
+"""The files in which objects are stored."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def test_no_key_leaves_the_store_s_directory(files: ObjectStore, tmp_path: Path)
 
 
 @pytest.mark.parametrize("order", [("a", "a/b", "a/b/c"), ("a/b/c", "a/b", "a")])
-def test_a_key_and_keys_below_it_live_side_by_side_and_die_alone(
+def test_a_key_and_keys_below_it_are_stored_and_deleted_independently(
     files: ObjectStore, tmp_path: Path, order: tuple[str, ...]
 ) -> None:
     for key in order:

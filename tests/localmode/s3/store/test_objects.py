@@ -1,4 +1,4 @@
-"""Objects on disk and in memory: restarts, kills, threads."""
+"""Objects on disk and in memory: restarts, kills and threads."""
 
 import os
 import string
@@ -16,12 +16,12 @@ from tests.support.s3 import stored
 
 
 class Killed(BaseException):
-    """Stands in for a SIGKILL."""
+    """Simulates a SIGKILL."""
 
 
 @pytest.mark.parametrize("method", ["replace", "unlink"])
 @pytest.mark.parametrize("new_headers", [{"content-type": "new/1"}, {}])
-def test_a_kill_between_sidecar_and_object_mixes_no_two(
+def test_a_kill_between_sidecar_and_object_mixes_no_versions(
     files: ObjectStore,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -31,13 +31,13 @@ def test_a_kill_between_sidecar_and_object_mixes_no_two(
     files.write("abc", "key", [b"old"], {"content-type": "old/1"}, {"tag": "old"})
     original = getattr(Path, method)
 
-    def die(path: Path, *arguments: Any, **options: Any) -> Any:
+    def kill(path: Path, *arguments: Any, **options: Any) -> Any:
         if path.name.endswith(".json") or (arguments and str(arguments[0]).endswith(".json")):
             return original(path, *arguments, **options)
         raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(Path, method, die)
+        patch.setattr(Path, method, kill)
         files.write("abc", "key", [b"newer"], new_headers, {"tag": "new"})
     entry = ObjectStore(tmp_path / "s3").get("abc", "key")
     assert entry is not None
@@ -45,7 +45,7 @@ def test_a_kill_between_sidecar_and_object_mixes_no_two(
     assert seen in ((b"old", {"content-type": "old/1"}, {"tag": "old"}), (b"newer", new_headers, {"tag": "new"}))
 
 
-def test_a_file_that_a_learner_changes_is_another_object(files: ObjectStore, tmp_path: Path) -> None:
+def test_a_file_that_is_changed_by_hand_loses_its_old_headers(files: ObjectStore, tmp_path: Path) -> None:
     files.write("abc", "key", [b"old"], {"content-type": "old/1"})
     (tmp_path / "s3" / "abc" / "key").write_bytes(b"changed")
     entry = ObjectStore(tmp_path / "s3").get("abc", "key")
@@ -53,10 +53,10 @@ def test_a_file_that_a_learner_changes_is_another_object(files: ObjectStore, tmp
     assert (entry.size, entry.headers) == (7, {})
 
 
-def test_a_write_that_is_deleted_before_its_answer_has_succeeded(
+def test_a_write_succeeds_though_its_object_is_deleted_before_the_answer(
     files: ObjectStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """By then, a file may be where the directory of the object was."""
+    """Another object may meanwhile have a file where the first one had a directory."""
 
     def delete() -> None:
         files.delete("abc", "a/b/c")
@@ -78,10 +78,10 @@ def test_a_write_that_is_deleted_before_its_answer_has_succeeded(
 
 @pytest.mark.parametrize("change", ["overwritten", "deleted"])
 @pytest.mark.parametrize("look", ["get", "open", "page"])
-def test_what_is_found_after_a_restart_keeps_its_own_digest(
+def test_an_object_found_after_a_restart_keeps_its_digest(
     files: ObjectStore, tmp_path: Path, look: str, change: str
 ) -> None:
-    """That of small objects is read from their files, in whose places others may be by then."""
+    """The digest of a small object is computed from its file, which another version may replace meanwhile."""
     digest = files.write("abc", "key", [b"old"]).digest
     files = ObjectStore(tmp_path / "s3")
     found: Any = files.page("abc", "", "", "", 1) if look == "page" else getattr(files, look)("abc", "key")
@@ -130,7 +130,7 @@ def test_headers_are_kept_and_dropped_with_their_object(files: ObjectStore, tmp_
     assert entry.headers == {}
 
 
-def test_what_was_not_acknowledged_leaves_no_trace(files: ObjectStore, tmp_path: Path) -> None:
+def test_unfinished_writes_are_removed(files: ObjectStore, tmp_path: Path) -> None:
     (files.layout.scratch / "half").write_text("half")
     assert stored(tmp_path / "s3") == {}
     assert list(files.layout.scratch.iterdir()) == []
@@ -145,7 +145,7 @@ def test_tags_that_were_deleted_do_not_come_back(files: ObjectStore, tmp_path: P
 
 
 def test_two_versions_never_have_the_same_size_and_time(files: ObjectStore, tmp_path: Path) -> None:
-    """A sidecar tells them apart by these, also where the clock does not tick between two writes."""
+    """Sidecars distinguish versions by size and time, also if the clock does not advance between two writes."""
 
     def at_the_same_time() -> Iterator[bytes]:
         yield b"2" * 10_000

@@ -11,20 +11,20 @@ from tests.support.s3 import MIB, Client, checksums, code_of, crc32, raw_put, re
 
 
 @pytest.mark.parametrize("algorithm", ["CRC32", "SHA1", "SHA256"])
-def test_a_body_that_is_not_what_its_checksum_says_is_refused(s3: Client, name: str, algorithm: str) -> None:
+def test_a_body_with_another_checksum_is_refused(s3: Client, name: str, algorithm: str) -> None:
     wrong = {f"Checksum{algorithm}": base64.b64encode(bytes(4 if algorithm == "CRC32" else 20)).decode()}
     assert code_of(lambda: s3.put_object(Bucket=BUCKET, Key=name, Body=b"1", **wrong)) == "BadDigest"
     s3.put_object(Bucket=BUCKET, Key=name, Body=b"1", ChecksumAlgorithm=algorithm)
     assert read(s3, name) == b"1"
 
 
-def test_a_checksum_comes_back(s3: Client, name: str) -> None:
+def test_the_default_checksum_is_returned(s3: Client, name: str) -> None:
     expected = {"ChecksumCRC32": crc32(b"12"), "ChecksumType": "FULL_OBJECT"}
     assert checksums(s3.put_object(Bucket=BUCKET, Key=name, Body=b"12")) == expected
     assert checksums(s3.head_object(Bucket=BUCKET, Key=name, ChecksumMode="ENABLED")) == expected
 
 
-def test_the_checksum_that_a_client_chose_comes_back(s3: Client, name: str) -> None:
+def test_the_checksum_that_a_client_chose_is_returned(s3: Client, name: str) -> None:
     digest = base64.b64encode(hashlib.sha256(b"12").digest()).decode()
     expected = {"ChecksumSHA256": digest, "ChecksumType": "FULL_OBJECT"}
     where = {"Bucket": BUCKET, "Key": name}
@@ -38,7 +38,7 @@ def test_the_checksum_that_a_client_chose_comes_back(s3: Client, name: str) -> N
     assert checksums(part) == {"ChecksumSHA256": digest}
 
 
-def test_the_checksum_of_a_whole_object_is_compared_when_its_parts_are_put_together(s3: Client, name: str) -> None:
+def test_completing_an_upload_verifies_the_checksum_of_the_object(s3: Client, name: str) -> None:
     upload, parts = upload_parts(s3, name, b"a" * 5 * MIB, b"b")
     given = {"Bucket": BUCKET, "Key": name, "UploadId": upload, "MultipartUpload": {"Parts": parts}}
     complete = partial(s3.complete_multipart_upload, **given, ChecksumType="FULL_OBJECT")
@@ -48,7 +48,7 @@ def test_the_checksum_of_a_whole_object_is_compared_when_its_parts_are_put_toget
     assert checksums(s3.head_object(Bucket=BUCKET, Key=name, ChecksumMode="ENABLED")) == expected
 
 
-def test_chunks_with_a_checksum_behind_them_are_unpacked(daemon: Daemon, name: str) -> None:
+def test_chunks_with_a_trailing_checksum_are_decoded(daemon: Daemon, name: str) -> None:
     crc = crc32(b"hello world")
     body = b"6;chunk-signature=00\r\nhello \r\n5\r\nworld\r\n0\r\nx-amz-checksum-crc32:%s\r\n\r\n"
     headers = {"x_amz_content_sha256": "STREAMING-UNSIGNED-PAYLOAD-TRAILER", "content_encoding": "aws-chunked"}

@@ -1,4 +1,4 @@
-"""Requests of S3, read from the model."""
+"""Parse requests to S3 according to botocore's model."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +30,7 @@ REQUIRED = {"uploadId", "partNumber", "x-amz-copy-source"}
     ],
     ids=range(8),
 )
-def test_xml_that_says_nothing_is_refused(daemon: Daemon, name: str, body: bytes) -> None:
+def test_xml_without_the_required_elements_is_refused(daemon: Daemon, name: str, body: bytes) -> None:
     daemon.s3.put_object(Bucket=BUCKET, Key=name, Body=b"1", Tagging="a=1")
     status, answer = raw_put(daemon, f"{name}?tagging", body)
     assert (status, b"<Code>" in answer) == (400, True)
@@ -65,16 +65,16 @@ def test_no_empty_member_of_a_request_is_an_internal_error(tmp_path: Path) -> No
         files.create_bucket(BUCKET)
         files.write(BUCKET, "key", [b"1"])
         request = EnvironBuilder(path, method=method, query_string=query, headers=list(headers.items()))
-        with app.handle(request.get_environ()) as response:  # an exception that is not S3's escapes
+        with app.handle(request.get_environ()) as response:  # raises what is not an error of S3
             assert response.status_code < 500 or response.status_code == 501, (method, path, query, headers)
         count += 1
     assert count > 500
 
 
-def test_an_empty_copy_source_is_no_copy(daemon: Daemon, name: str) -> None:
+def test_an_empty_copy_source_is_ignored(daemon: Daemon, name: str) -> None:
     assert raw_put(daemon, name, b"1", x_amz_copy_source="")[0] == 200
     assert read(daemon.s3, name) == b"1"
 
 
-def test_a_token_that_is_empty_is_refused(s3: Client) -> None:
+def test_an_empty_continuation_token_is_refused(s3: Client) -> None:
     assert code_of(lambda: s3.list_objects_v2(Bucket=BUCKET, ContinuationToken="")) == "InvalidArgument"
