@@ -25,7 +25,7 @@ from localmode.hosting.priority import ANSWERING, STARTING, set_niceness
 
 TIMEOUT_SECONDS = 60.0  # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_runtime_InvokeEndpoint.html
 STARTUP_SECONDS = 480.0
-COMMAND = (sys.executable, "-P", "-m", "localmode.modelserver.server")  # -P: modules in the model directory stay unseen
+COMMAND = (sys.executable, "-P", "-m", "localmode.modelserver")  # -P: modules in the model directory stay unseen
 JOIN_SECONDS = 5.0  # a process that has left the server's session may keep a pipe open
 _log = logging.getLogger(__name__)
 

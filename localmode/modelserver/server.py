@@ -1,6 +1,6 @@
 """The model server: one instance of an endpoint, with the interface of SageMaker's TensorFlow inference container.
 
-It is a process of its own, `python -m localmode.modelserver.server DIRECTORY`, because only it needs TensorFlow. It
+It is a process of its own, `python -m localmode.modelserver DIRECTORY`, because only it needs TensorFlow. It
 writes one line of JSON to standard output, `{"url": ...}` or `{"error": ...}`. When its standard input ends, it ends
 with all processes that it has started. The URL contains a secret, because every user of the machine can reach the port.
 Below the URL it answers
@@ -17,9 +17,7 @@ import json
 import os
 import re
 import secrets
-import signal
 import sys
-import threading
 import traceback
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -100,16 +98,8 @@ def prepare(server: ThreadingHTTPServer, directory: Path) -> str:
     return url
 
 
-def _end_with_standard_input() -> None:
-    sys.stdin.read()
-    if os.getpgrp() == os.getpid():
-        os.killpg(0, signal.SIGKILL)  # also ends the processes that inference.py has started
-    os._exit(0)
-
-
 def main(directory: Path) -> int:
-    """Serve the models of `directory` until standard input ends."""
-    threading.Thread(target=_end_with_standard_input, daemon=True).start()
+    """Serve the models of `directory` until the process is ended: see __main__.py."""
     daemon = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # the output of inference.py goes to the log
     server = Server(("127.0.0.1", 0), BaseHTTPRequestHandler)
@@ -122,7 +112,3 @@ def main(directory: Path) -> int:
         return 1
     server.serve_forever()
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))

@@ -24,7 +24,9 @@ def test_every_link_and_picture_is_there(page: str) -> None:
 def test_every_make_target_and_module_that_is_named_is_there(page: str) -> None:
     text = (ROOT / page).read_text()
     makefile = (ROOT / "Makefile").read_text()
-    assert [name for name in re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE) if f"\n{name}:" not in makefile] == []
+    assert [
+        name for name in re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE) if f"\n{name}:" not in makefile
+    ] == []
     modules = [name.replace(".", "/") for name in re.findall(r"python -m (workshop[\w.]*)", text)]
     assert [name for name in modules if not (ROOT / f"{name}.py").exists()] == []
     assert [name for name in re.findall(r"\btests/[\w/.]+\w", text) if not (ROOT / name).exists()] == []

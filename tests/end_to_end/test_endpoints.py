@@ -80,7 +80,7 @@ def serving(tmp_path_factory: pytest.TempPathFactory, archives: dict[str, bytes]
 
 def servers(daemon: Daemon) -> list[int]:
     """Return the IDs of the model servers' processes."""
-    found = processes_naming("localmode.modelserver.server\0" + str(daemon.home))
+    found = processes_naming("localmode.modelserver\0" + str(daemon.home))
     return [int(process.partition(":")[0]) for process in found]
 
 

@@ -69,7 +69,9 @@ class PartOperations:
         parts = _chosen(given.get("MultipartUpload", {}).get("Parts", []), self._uploads.parts(upload))
         size = sum(part.size for part in parts)
         if given.get("MpuObjectSize", size) != size:
-            raise ApiError("InvalidRequest", f"x-amz-mp-object-size does not match: the parts have {size} bytes together")
+            raise ApiError(
+                "InvalidRequest", f"x-amz-mp-object-size does not match: the parts have {size} bytes together"
+            )
 
         def check(digest: Digest, old: StoredObject | None) -> Digest:
             self._uploads.get(upload.identity, upload.bucket, upload.key)  # it may have ended meanwhile

@@ -1,4 +1,4 @@
-"""The process of a model server, with a stand-in that has the protocol of localmode.modelserver.server."""
+"""The process of a model server, with a stand-in that has the protocol of localmode.modelserver."""
 
 import os
 import signal
