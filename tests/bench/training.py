@@ -195,6 +195,8 @@ class Rounds:
 
 def train_by_the_script(precision: str, directory: Path) -> None:
     """Train with train.fit at the default cadence of checkpoints; a round is an epoch."""
+    import tensorflow as tf
+
     import model
     import train as module
     from settings import parse_settings
@@ -206,8 +208,8 @@ def train_by_the_script(precision: str, directory: Path) -> None:
     settings.checkpoint_dir.mkdir(parents=True)
     train, validation = photographs(ROUND[precision]), photographs(BATCH)
     trainer = model.Trainer(PHOTOGRAPH, 10, settings.learning_rate, settings.seed, precision=precision)
-    matrix = model.tf.random.normal((2048, 2048))
-    multiply = model.tf.function(lambda: model.tf.reduce_max(model.tf.matmul(matrix, matrix)))
+    matrix = tf.random.normal((2048, 2048))
+    multiply = tf.function(lambda: tf.reduce_max(tf.matmul(matrix, matrix)))
 
     def measures() -> dict[str, Any]:
         gemm = 2 * 2048**3 / min(seconds_of(lambda: multiply().numpy()) for _ in range(6))
@@ -226,9 +228,11 @@ def train_by_keras(precision: str, directory: Path) -> None:
 
     No augmentation, no determinism, no checkpoints; and no XLA, which would be slower on a CPU.
     """
+    import keras
+    import tensorflow as tf
+
     import model
 
-    tf, keras = model.tf, model.keras
     keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else precision)
     network = model.build_model(PHOTOGRAPH, 10)
     network.compile(model.FusedAdam(), "sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=False)

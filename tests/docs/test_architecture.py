@@ -65,9 +65,10 @@ def locks() -> set[str]:
     """Return every lock of localmode: `package.module.Class.attribute`, or `package.module.NAME`."""
     found = set()
     for module, tree in modules():
-        for owner in [tree, *(node for node in ast.walk(tree) if isinstance(node, ast.ClassDef))]:
-            prefix = f"{module}.{owner.name}" if isinstance(owner, ast.ClassDef) else module
-            nodes = ast.walk(owner) if isinstance(owner, ast.ClassDef) else iter(owner.body)
+        classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+        owners: list[tuple[str, Iterator[ast.AST]]] = [(module, iter(tree.body))]
+        owners += [(f"{module}.{each.name}", ast.walk(each)) for each in classes]
+        for prefix, nodes in owners:
             for node in nodes:
                 if isinstance(node, (ast.Assign, ast.AnnAssign)) and isinstance(node.value, ast.Call):
                     target = node.targets[0] if isinstance(node, ast.Assign) else node.target

@@ -25,6 +25,7 @@ def status_of(answer: bytes) -> int:
 def head(daemon: Daemon, service: str, *lines: str, method: str = "POST", path: str = "/") -> bytes:
     """Return the head of a request, with a signature (as of no body) and further lines."""
     more = dict(line.split(": ", 1) for line in lines)
-    headers = daemon.signed(service, method, path, **{name: more[name] for name in more if name.startswith("X-Amz")})
+    amz = {name: value for name, value in more.items() if name.startswith("X-Amz")}
+    headers = daemon.signed(service, method, path, b"", **amz)
     start = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in (headers | more).items())]
     return ("\r\n".join(start) + "\r\n\r\n").encode("latin-1")

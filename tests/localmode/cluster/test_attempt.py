@@ -307,7 +307,7 @@ def test_a_stop_does_not_wait_for_a_container_that_is_being_prepared(
 def test_an_interruption_while_the_model_is_uploaded_starts_the_job_again(
     rooms: Rooms, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    interrupted = []
+    interrupted: list[bool] = []
 
     def put_file(*arguments: Any) -> None:
         if not interrupted:

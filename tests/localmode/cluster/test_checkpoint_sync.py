@@ -220,7 +220,7 @@ def test_a_file_that_changes_while_it_is_uploaded_is_uploaded_again(
     site.write("a", "1")
     put_file = site.storage.put_file
 
-    def slow(*arguments: object) -> None:
+    def slow(*arguments: Any) -> None:
         put_file(*arguments)
         site.write("a", "22")
 
@@ -235,7 +235,7 @@ def test_a_file_that_disappears_while_it_is_uploaded_is_no_error(site: Site, mon
     path = site.write("a")
     put_file = site.storage.put_file
 
-    def late(*arguments: object) -> None:
+    def late(*arguments: Any) -> None:
         path.unlink()
         put_file(*arguments)
 

@@ -19,7 +19,7 @@ from localmode.api.training_job_checks import check_training_job
 from localmode.cluster.containers import docker as engine
 from localmode.core.errors import ApiError, LocalModeError
 from localmode.core.settings import Settings, from_environment
-from tests.end_to_end.test_clients import CLIENTS, pointed_at
+from tests.end_to_end.test_clients import CLIENTS, client_environment
 from tests.support.course import course, kept
 from tests.support.local import BUCKET, IMAGE, Daemon, Pipe, Rooms, containers, ended, job_request, spot_request
 from tests.support.training import TRAIN, write_channels
@@ -129,7 +129,7 @@ def test_values_of_the_environment_are_in_no_command_line(tmp_path: Path) -> Non
     environment = {"AWS_SECRET_ACCESS_KEY": "s3cret", "PATH": "/bin"}
     create = engine.specification("n", tmp_path, IMAGE, ["env"], environment, {}, [])["create"]
     assert "s3cret" not in str(create)
-    assert "--env=PATH=/bin" in create  # which `docker` reads itself
+    assert isinstance(create, list) and "--env=PATH=/bin" in create  # which `docker` reads itself
 
 
 # What it leaves behind: nothing
@@ -231,7 +231,7 @@ def local_mode(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Iter
     }
     (root / "container").mkdir()
     program = [sys.executable, str(CLIENTS / "local_container.py"), json.dumps(given)]
-    environment = pointed_at(daemon)
+    environment = client_environment(daemon)
     runs = [subprocess.run(program, env=environment, capture_output=True, text=True) for _ in range(2)]
     assert [run.returncode for run in runs] == [0, 0], runs[0].stdout[-3000:] + runs[0].stderr[-3000:]
     yield root / "container", [run.stdout.splitlines() for run in runs]

@@ -13,6 +13,7 @@ import pytest
 from localmode.api.training_job_checks import check_training_job
 from localmode.api.training_jobs import describe
 from localmode.cluster.artifacts import merge
+from localmode.cluster.containers import launch
 from localmode.cluster.host import Addresses
 from localmode.core.errors import ApiError
 from localmode.training.record import Record
@@ -238,7 +239,7 @@ def test_metrics_are_found_in_every_host_s_log(rooms: Rooms, name: str) -> None:
 def test_a_host_that_cannot_start_leaves_no_other_running(
     rooms: Rooms, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started = []
+    started: list[Any] = []
 
     def spawn(*arguments: Any) -> Any:
         if started:
@@ -246,10 +247,8 @@ def test_a_host_that_cannot_start_leaves_no_other_running(
         started.append(real(*arguments))
         return started[-1]
 
-    from localmode.cluster import host as module
-
-    real = module.spawn
-    monkeypatch.setattr(module, "spawn", spawn)
+    real = launch.spawn
+    monkeypatch.setattr("localmode.cluster.host.spawn", spawn)
     record = rooms.run(several(job_request(name, "sleep", "600")))
     assert record.failure_reason == "InternalServerError: no more processes"
     assert started[0].poll() is not None
@@ -280,6 +279,7 @@ def test_the_hosts_of_a_job_are_billed_as_aws_reports_them_by_the_clock(rooms: R
     assert job is not None
     answer = describe(job, rooms.settings)
     (attempt,) = job.record.attempts
+    assert attempt.ended is not None and attempt.downloading is not None
     seconds = math.ceil(attempt.ended - attempt.downloading)  # however long four containers take to start
     assert (answer["TrainingTimeInSeconds"], answer["BillableTimeInSeconds"]) == (seconds, seconds)
     assert answer["ResourceConfig"]["InstanceCount"] == 4

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from localmode.core.threads import start_thread
 from localmode.hosting import server_process
 from localmode.hosting.errors import ModelServerError
 from localmode.hosting.server_process import Limits, ModelServer
@@ -326,6 +327,8 @@ def test_stopping_while_it_starts_leaves_nothing(make: Make) -> None:
 
 
 def test_a_server_that_is_stopped_before_its_first_line_is_read_says_so(make: Make) -> None:
+    made: list[ModelServer] = []
+
     class Late:
         """A pipe that is read when the server has been stopped."""
 
@@ -335,7 +338,7 @@ def test_a_server_that_is_stopped_before_its_first_line_is_read_says_so(make: Ma
 
         def readline(self) -> Any:
             with ThreadPoolExecutor(1) as pool:
-                pool.submit(server.stop).result(SOON)
+                pool.submit(made[0].stop).result(SOON)
             return self._pipe.readline()
 
     def popen(*arguments: Any, **options: Any) -> Any:
@@ -343,9 +346,9 @@ def test_a_server_that_is_stopped_before_its_first_line_is_read_says_so(make: Ma
         process.stdout = Late(process.stdout)
         return process
 
-    server = make(popen=popen)
+    made.append(make(popen=popen))
     with pytest.raises(ModelServerError, match="exited before it was ready"):
-        server.start()
+        made[0].start()
 
 
 def test_a_server_that_is_stopped_while_its_threads_begin_ends_with_them(
@@ -359,9 +362,8 @@ def test_a_server_that_is_stopped_while_its_threads_begin_ends_with_them(
             wait(stopping, 0.3)
         return start_thread(name, *arguments)
 
-    start_thread = server_process.start_thread
     with ThreadPoolExecutor(1) as pool:
-        monkeypatch.setattr(server_process, "start_thread", start_late)
+        monkeypatch.setattr("localmode.hosting.server_process.start_thread", start_late)
         server.start()
         assert [each.result(SOON) for each in stopping] == [None]
 

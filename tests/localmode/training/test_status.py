@@ -115,8 +115,10 @@ def lived(spot: bool, request: dict[str, Any], path: Path) -> World:
 @cache
 def walk(job: int) -> list[tuple[World, Path, World]]:
     """Return each state of a job, an event in it with the events before, and the state afterwards."""
-    (spot, request), steps = JOBS[job], []
-    seen, ahead = set(), [((), World(spot, **request))]
+    spot, request = JOBS[job]
+    steps: list[tuple[World, Path, World]] = []
+    ahead: list[tuple[Path, World]] = [((), World(spot, **request))]
+    seen = set()
     while ahead:
         path, before = ahead.pop(0)
         for name, event in EVENTS.items():
