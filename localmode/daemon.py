@@ -44,13 +44,10 @@ class Daemon:
     `application` is its WSGI application, which answers requests also while the daemon does not serve.
     """
 
-    def __init__(
-        self, settings: Settings, services: Services | None = None, instances: Instances | None = None
-    ) -> None:
+    def __init__(self, settings: Settings, instances: Instances | None = None) -> None:
         """Load the state; raise LocalModeError if a file in the directory is damaged.
 
-        `services` is for a process that has moto's services already, of which there can be only one; `instances`
-        replaces the cluster that runs training jobs.
+        `instances` replaces the cluster that runs training jobs.
         """
         self._settings = settings
         home = settings.home
@@ -63,7 +60,7 @@ class Daemon:
         self._scratch = home / "new"
         self._scratch.mkdir(exist_ok=True)
         write_format(home, self._scratch)
-        services = services or Services(settings)
+        services = Services(settings)
         store = ObjectStore(home / "s3")
         store.create_bucket(settings.default_bucket)
         storage = Storage(store)

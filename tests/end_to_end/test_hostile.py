@@ -67,9 +67,10 @@ class Front:
     def __init__(self, home: Path, rooms: Rooms) -> None:
         home.mkdir()
         (home / "daemon.lock").touch()
+        (home / "changes.jsonl").touch()  # the rooms have created the execution role in moto, one for each process
         self.home = home
         settings = Settings(home=home, runner="rewrite")
-        self.daemon = Daemon(settings, services=rooms.services, instances=Mock(runner="rewrite"))
+        self.daemon = Daemon(settings, instances=Mock(runner="rewrite"))
         keys = self.daemon.environment()
         self.keys = Credentials(keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"])
         self.complaints = Complaints()

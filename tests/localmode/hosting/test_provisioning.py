@@ -1,5 +1,6 @@
 """What servers get when they are made."""
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from localmode.hosting import provisioning
 from localmode.hosting.registry import Endpoints
 from tests.support.hosting import StandInServers, created, settled, variant
-from tests.support.local import BUCKET, Daemon, configure_endpoint
+from tests.support.local import BUCKET, SOON, Daemon, configure_endpoint
 
 
 def test_how_long_servers_may_take_to_start_is_the_variant_s_and_eight_minutes_otherwise(
@@ -31,6 +32,9 @@ def test_the_files_of_one_generation_are_kept(endpoints: Endpoints, name: str, t
     endpoint = created(endpoints, name)
     endpoint.update("y", lambda _: [variant(name, number=2)])
     found = settled(endpoints, name)
+    for thread in threading.enumerate():  # the files of the old fleet are removed after the update has been seen
+        if thread.name == f"update endpoint {name}":
+            thread.join(SOON)
     assert [path.name for path in (tmp_path / "serving" / name).iterdir()] == [found["Generation"]]
 
 
