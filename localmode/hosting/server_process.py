@@ -21,7 +21,6 @@ from urllib.parse import urlsplit
 from localmode.core.threads import start_thread
 from localmode.hosting.errors import ModelServerError
 from localmode.hosting.log_copier import copy_log
-from localmode.hosting.priority import ANSWERING, STARTING, set_niceness
 
 TIMEOUT_SECONDS = 60.0  # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_runtime_InvokeEndpoint.html
 STARTUP_SECONDS = 480.0
@@ -167,12 +166,10 @@ class ModelServer:
         stderr = process.stderr
         assert stderr is not None
         self._start_thread("log", lambda: copy_log(stderr, self._write_log), "Its log is not copied any more.")
-        set_niceness(process.pid, STARTING)
         ready = self._wait_until_ready(process)
         if "error" in ready:
             self._kill(process)
             raise ModelServerError(ready["error"])
-        set_niceness(process.pid, ANSWERING)
         url = urlsplit(ready["url"])
         self._running = _Running(process, int(url.port or 0), url.path)
         return process

@@ -141,7 +141,7 @@ def wait(sagemaker: Any, name: str) -> None:
         found = [each for each in sagemaker.list_endpoints()["Endpoints"] if each["EndpointName"] == name]
         if not found or found[0]["EndpointStatus"] == "InService":
             return
-        assert found[0]["EndpointStatus"] != "Failed"
+        assert found[0]["EndpointStatus"] != "Failed", sagemaker.describe_endpoint(EndpointName=name)["FailureReason"]
         time.sleep(POLL_SECONDS)
 
 

@@ -55,8 +55,6 @@ class Handler(BaseHTTPRequestHandler):
         if body == "chatter":
             for number in range(2000):
                 print("x" * 100, file=sys.stderr)
-        if body == "niceness":
-            body = autogroup.read_text().split()[-1]
         if body == "leave":
             body = str(subprocess.Popen(["sleep", "600"], start_new_session=True).pid)
         if body == "fork":
@@ -77,9 +75,6 @@ print("started in", directory.name, file=sys.stderr, flush=True)
 if (directory / "reason").exists():
     print(json.dumps({"error": (directory / "reason").read_text()}), flush=True)
     sys.exit(1)
-autogroup = Path("/proc/self/autogroup")
-while (directory / "patient").exists() and not autogroup.read_text().endswith("nice 10\\n"):
-    threading.Event().wait(0.01)
 if (directory / "silent").exists():
     sys.exit(1)
 if (directory / "slow").exists():
@@ -264,15 +259,6 @@ def test_a_server_answers_whatever_becomes_of_its_log(make: Make) -> None:
     server = make(full, limits=Limits(invocation=10.0))
     server.start()
     assert ask(server, "chatter")[3] == "chatter"
-
-
-@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="needs Linux's autogroups")
-def test_a_server_that_starts_leaves_the_processor_to_those_that_answer(make: Make, directory: Path) -> None:
-    """The stand-in waits until its session has the niceness of a server that starts."""
-    (directory / "patient").touch()
-    server = make(limits=Limits(startup=SOON))
-    server.start()
-    assert ask(server, "niceness")[3] == "0"
 
 
 def test_what_it_has_started_ends_with_it(server: ModelServer) -> None:
