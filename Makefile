@@ -91,6 +91,7 @@ bench: env  ## benchmarks: ratios, medians, spread
 	$(BIN)/python tests/bench/kills.py
 	$(BIN)/python tests/bench/serving.py
 	$(BIN)/python tests/bench/training.py
+	$(BIN)/python tests/bench/versions.py
 	@if docker info >/dev/null 2>&1; then containers/image.sh && $(BIN)/python tests/bench/containers.py; \
 	else echo "containers.py: skipped, because no Docker engine answers"; fi
 
