@@ -33,8 +33,8 @@ common = {
     "instance_type": "ml.m5.large",
     "sagemaker_session": session,
     "use_spot_instances": True,
-    "max_run": 90,
-    "max_wait": 180,
+    "max_run": 600,
+    "max_wait": 1200,
     "metric_definitions": [{"Name": "loss", "Regex": "loss=([0-9.]+)"}],
 }
 tensorflow = TensorFlow(
