@@ -18,7 +18,9 @@ def submit(job: dict) -> ModelTrainer:
         compute=Compute(
             instance_type="ml.m5.large", instance_count=job.get("hosts", 1), enable_managed_spot_training=spot
         ),
-        stopping_condition=StoppingCondition(max_runtime_in_seconds=600, max_wait_time_in_seconds=1200 if spot else None),
+        stopping_condition=StoppingCondition(
+            max_runtime_in_seconds=600, max_wait_time_in_seconds=1200 if spot else None
+        ),
         checkpoint_config=CheckpointConfig(s3_uri=job["checkpoints"]) if spot else None,
         hyperparameters=job.get("hyperparameters"),
         environment=job.get("environment"),
