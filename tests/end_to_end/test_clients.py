@@ -18,6 +18,7 @@ import pytest
 
 from tests.support.local import BUCKET, ROLE, RUNNERS, SOON, Daemon, Rooms, job_request
 
+pytestmark = pytest.mark.timeout(600)  # seconds; the first test of each runner waits for the jobs of a client
 ROOT = Path(__file__).parents[2]
 CLIENTS = Path(__file__).parent / "clients"
 PACKAGE = "only_for_this_job"  # no other package has this name

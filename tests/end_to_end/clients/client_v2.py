@@ -38,7 +38,8 @@ common = {
     "metric_definitions": [{"Name": "loss", "Regex": "loss=([0-9.]+)"}],
 }
 tensorflow = TensorFlow(
-    framework_version="2.19",
+    framework_version="2.19",  # the newest that SDK v2 knows
+    image_uri=os.environ.get("TEST_IMAGE"),  # of the docker runner; without it, the image of that version
     py_version="py312",
     source_dir=given["plain"],
     checkpoint_s3_uri=given["checkpoints"],

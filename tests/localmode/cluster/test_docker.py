@@ -205,6 +205,7 @@ def test_a_container_removed_by_hand_fails_the_job(rooms: Rooms, name: str, pipe
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_course_runs_unchanged(tmp_path: Path) -> None:
     """Notebook 2 insists on the weights of notebook 1, which this machine's Python trained, not the image's."""
     began = str(time.time())
